@@ -1,0 +1,367 @@
+"""The rules of the op table: what a valid Program is.
+
+`check` runs after every lowering and import; engines trust what has passed it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from accelsim.arith import REQUANT_RULES, bits_for
+from accelsim.program import (
+    OPS,
+    Add,
+    AvgPool,
+    Blank,
+    Clamp,
+    Concat,
+    Conv,
+    Duplicate,
+    Gather,
+    MatMul,
+    MaxPool,
+    Mul,
+    Norm,
+    Op,
+    Pad,
+    Program,
+    Requantize,
+    Reshape,
+    Slice,
+    Softmax,
+    Table,
+    Tensor,
+    Transpose,
+    conv_bound,
+)
+
+Shape = tuple[int, ...]
+
+
+def check(program: Program) -> None:
+    """Raise where a Program breaks its op table.
+
+    Raises
+    ------
+    ValueError
+        Naming the op, the rule and the values.
+    """
+    known = set(program.inputs)
+    produced: set[str] = set()
+    names: set[str] = set()
+    for name in (*program.inputs, *program.outputs):
+        _require(name in program.tensors, f"Program {program.name!r}", f"has no tensor {name!r} for an input or output")
+    for tensor in program.tensors.values():
+        _check_tensor(tensor)
+    for op in program.ops:
+        where = f"Program op {op.name!r} ({op.kind})"
+        _require(op.kind in OPS, where, "is of no known kind")
+        _require(op.name not in names, where, "has a name that an earlier op has")
+        for name in op.inputs:
+            _require(name in known, where, f"reads {name!r} before it is computed")
+        _require(op.output in program.tensors, where, f"writes unknown tensor {op.output!r}")
+        _require(
+            op.output not in produced and op.output not in program.inputs, where, f"writes {op.output!r} a second time"
+        )
+        _check_op(program, op, where)
+        known.add(op.output)
+        produced.add(op.output)
+        names.add(op.name)
+    for name in program.outputs:
+        _require(name in known, f"Program {program.name!r}", f"never computes its output {name!r}")
+
+
+def _require(condition: bool, where: str, message: str) -> None:
+    if not condition:
+        raise ValueError(f"{where} {message}")
+
+
+def _check_tensor(tensor: Tensor) -> None:
+    where = f"Program tensor {tensor.name!r}"
+    _require(
+        len(tensor.shape) >= 1 and all(d >= 1 for d in tensor.shape),
+        where,
+        f"has shape {tensor.shape}; every axis must be >= 1",
+    )
+    _require(1 <= tensor.bits <= 64, where, f"has {tensor.bits} bits; 1..64 are allowed")
+    _require(tensor.kind in ("code", "accumulator", "index"), where, f"is of unknown kind {tensor.kind!r}")
+    _require(tensor.low <= tensor.high, where, f"has an empty range {tensor.low}..{tensor.high}")
+    fits = bits_for(tensor.low, tensor.high) - (0 if tensor.signed else 1) <= tensor.bits
+    _require(
+        fits and (tensor.signed or tensor.low >= 0),
+        where,
+        f"has codes {tensor.low}..{tensor.high} that {tensor.bits} bits do not hold",
+    )
+
+
+def _check_op(program: Program, op: Op, where: str) -> None:
+    inputs = [program.tensors[name] for name in op.inputs]
+    output = program.tensors[op.output]
+    arity = 2 if op.kind in ("matmul", "add", "mul") else 1
+    _require(
+        len(inputs) == arity or (op.kind == "concat" and len(inputs) >= 1),
+        where,
+        f"takes {arity} inputs (got {len(inputs)})",
+    )
+    if type(op) in _OP_CHECKS:
+        _OP_CHECKS[type(op)](op, inputs, output, where)
+    expected = infer_shape(op, [tensor.shape for tensor in inputs], where)
+    _require(expected == output.shape, where, f"gives shape {expected}, but {output.name!r} is declared {output.shape}")
+
+
+def _check_conv(op: Conv, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    _require(
+        len(op.weight.shape) == 4, where, f"has a weight of shape {op.weight.shape}; [out, kh, kw, channels] is needed"
+    )
+    out = op.weight.shape[0]
+    _require(out % op.groups == 0, where, f"has {out} output channels, no multiple of groups={op.groups}")
+    _require(op.bias.shape == (out,) and op.bound.shape == (out,), where, f"needs bias and bound of shape ({out},)")
+    _require(
+        2 <= op.storage_bits <= op.weight_bits <= 18,
+        where,
+        f"has {op.weight_bits}-bit operands stored in {op.storage_bits} bits",
+    )
+    if isinstance(op.weight, Blank) or isinstance(op.bias, Blank) or isinstance(op.bound, Blank):
+        return
+    low, high = int(op.weight.min()), int(op.weight.max())
+    _require(
+        bits_for(low, high) <= op.weight_bits,
+        where,
+        f"has weights {low}..{high} that {op.weight_bits} bits do not hold",
+    )
+    magnitude = max(inputs[0].magnitude, abs(op.pad_value) if any(op.padding) else 0)
+    _require(
+        bool(np.array_equal(op.bound, conv_bound(op.weight, op.bias, magnitude))),
+        where,
+        "has a bound that is not Σ|w|·max|x| + |bias|",
+    )
+    _require(
+        int(op.bound.max()) <= output.magnitude, where, f"can reach ±{int(op.bound.max())}, beyond its output's range"
+    )
+
+
+def _check_requantize(op: Requantize, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    _require(op.rule in REQUANT_RULES, where, f"names unknown rule {op.rule!r}; known are {', '.join(REQUANT_RULES)}")
+    channels = output.shape[-1]
+    _require(
+        op.multiplier.shape in ((1,), (channels,)),
+        where,
+        f"has {op.multiplier.shape} multipliers for {channels} channels",
+    )
+    _require(
+        bool(np.all(np.isfinite(op.multiplier)) and np.all(op.multiplier >= 0)),
+        where,
+        "has a multiplier that is negative or not finite",
+    )
+    needs_bias = REQUANT_RULES[op.rule].float_bias
+    _require(
+        needs_bias == (op.float_bias is not None),
+        where,
+        f"with rule {op.rule} {'needs' if needs_bias else 'takes no'} float bias",
+    )
+    if op.rule not in ("float32_rne", "fbgemm"):
+        _require(
+            inputs[0].magnitude < 2**31,
+            where,
+            f"uses rule {op.rule}, which holds sums in 32 bits; {inputs[0].name!r} can reach {inputs[0].magnitude}",
+        )
+    _check_clamp(op.low, op.high, output, where)
+
+
+def _check_clamp(low: int, high: int, output: Tensor, where: str) -> None:
+    _require(
+        output.low <= low <= high <= output.high,
+        where,
+        f"clamps to {low}..{high}, outside its output's {output.low}..{output.high}",
+    )
+
+
+def _check_clamping(op: Any, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    _check_clamp(op.low, op.high, output, where)
+
+
+def _check_duplicate(op: Duplicate, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    channels = inputs[0].shape[-1]
+    _require(
+        op.source.shape == op.offset.shape == op.shift.shape and op.source.ndim == 1,
+        where,
+        "needs source, offset and shift of one length",
+    )
+    _require(
+        int(op.source.min()) >= 0 and int(op.source.max()) < channels,
+        where,
+        f"reads a channel outside 0..{channels - 1}",
+    )
+    _require(int(op.shift.min()) >= 0 and int(op.offset.min()) >= 0, where, "has a negative shift or offset")
+    _check_clamp(op.low, op.high, output, where)
+
+
+def _check_table(op: Table, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    covered = op.low_code <= inputs[0].low and inputs[0].high < op.low_code + op.entries.size
+    _require(
+        covered,
+        where,
+        f"has {op.entries.size} entries from {op.low_code} on, but codes run {inputs[0].low}..{inputs[0].high}",
+    )
+    _check_clamp(int(op.entries.min()), int(op.entries.max()), output, where)
+
+
+def _check_same_grid(op: Op, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    for tensor in inputs:
+        _require(
+            output.low <= tensor.low and tensor.high <= output.high,
+            where,
+            f"passes {tensor.low}..{tensor.high} of {tensor.name!r} into a narrower output",
+        )
+
+
+def _check_softmax(op: Softmax, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    entries = op.exponentials
+    ordered = bool(np.all(np.diff(entries) <= 0)) and int(entries[0]) > 0 and int(entries[-1]) >= 0
+    _require(ordered, where, "needs a non-increasing table of non-negative exponentials")
+    _check_clamp(0, 2**op.out_bits - 1, output, where)
+
+
+def _check_matmul(op: MatMul, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    reach = [max(abs(t.low - z), abs(t.high - z)) for t, z in zip(inputs, op.zero_points, strict=True)]
+    bound = inputs[0].shape[-1] * reach[0] * reach[1]
+    _require(op.bound == bound, where, f"has bound {op.bound}, not k·max|x0|·max|x1| = {bound}")
+    _require(bound <= output.magnitude, where, f"can reach ±{bound}, beyond its output's range")
+
+
+_OP_CHECKS: dict[type[Op], Callable[[Any, list[Tensor], Tensor, str], None]] = {
+    Conv: _check_conv,
+    MatMul: _check_matmul,
+    Requantize: _check_requantize,
+    Add: _check_clamping,
+    AvgPool: _check_clamping,
+    Clamp: _check_clamping,
+    Duplicate: _check_duplicate,
+    Table: _check_table,
+    MaxPool: _check_same_grid,
+    Concat: _check_same_grid,
+    Reshape: _check_same_grid,
+    Transpose: _check_same_grid,
+    Slice: _check_same_grid,
+    Softmax: _check_softmax,
+}
+
+
+# --- shapes ----------------------------------------------------------------------------------------------------------
+
+
+def as_map(shape: Shape) -> Shape:
+    """Read a shape of rank 1..3 as a map [height, width, channels] by putting axes of length one in front."""
+    return (1,) * (3 - len(shape)) + shape
+
+
+def window_count(length: int, kernel: int, stride: int, pads: tuple[int, int], dilation: int) -> int:
+    """Return how many windows fit along an axis."""
+    return (length + pads[0] + pads[1] - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def _pooled(shape: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape) -> tuple[int, int]:
+    height, width, _ = as_map(shape)
+    top, left, bottom, right = padding
+    return (
+        window_count(height, kernel[0], stride[0], (top, bottom), dilation[0]),
+        window_count(width, kernel[1], stride[1], (left, right), dilation[1]),
+    )
+
+
+def _conv_shape(op: Conv, shapes: list[Shape], where: str) -> Shape:
+    out, kh, kw, channels = op.weight.shape
+    shape = shapes[0]
+    _require(len(shape) <= 3, where, f"takes maps of rank 1 to 3 (got {shape})")
+    _require(
+        shape[-1] == channels * op.groups,
+        where,
+        f"has weights for {channels} × {op.groups} groups of channels, its input has {shape[-1]}",
+    )
+    pixels = _pooled(shape, (kh, kw), op.stride, op.padding, op.dilation)
+    _require(min(pixels) >= 1, where, f"has a {kh}×{kw} kernel larger than its padded input {shape}")
+    return (*pixels[3 - len(shape) :], out)
+
+
+def _pool_shape(op: MaxPool | AvgPool, shapes: list[Shape], where: str) -> Shape:
+    dilation = op.dilation if isinstance(op, MaxPool) else (1, 1)
+    pixels = _pooled(shapes[0], op.kernel, op.stride, op.padding, dilation)
+    _require(min(pixels) >= 1, where, f"has a window {op.kernel} larger than its padded input {shapes[0]}")
+    return (*pixels[3 - len(shapes[0]) :], shapes[0][-1])
+
+
+def _matmul_shape(op: MatMul, shapes: list[Shape], where: str) -> Shape:
+    first, second = shapes
+    inner, columns = (second[-1], second[-2]) if op.transpose else (second[-2], second[-1])
+    _require(first[-1] == inner, where, f"multiplies {first} by {second}")
+    heads = (first[:-2], second[:-2])
+    grouped = len(heads[0]) == len(heads[1]) and all(a % b == 0 for a, b in zip(*heads, strict=True))
+    _require(grouped, where, f"has heads {heads[1]} that do not divide {heads[0]}")
+    return (*first[:-1], columns)
+
+
+def _broadcast_shape(op: Op, shapes: list[Shape], where: str) -> Shape:
+    try:
+        return tuple(np.broadcast_shapes(*shapes))
+    except ValueError:
+        raise ValueError(f"{where} cannot broadcast {shapes[0]} with {shapes[1]}") from None
+
+
+def _concat_shape(op: Concat, shapes: list[Shape], where: str) -> Shape:
+    first = list(shapes[0])
+    for shape in shapes[1:]:
+        same = len(shape) == len(first) and all(
+            a == b for i, (a, b) in enumerate(zip(shape, first, strict=False)) if i != op.axis
+        )
+        _require(same, where, f"cannot join {tuple(first)} and {shape} along axis {op.axis}")
+    first[op.axis] = sum(shape[op.axis] for shape in shapes)
+    return tuple(first)
+
+
+def _reshape_shape(op: Reshape, shapes: list[Shape], where: str) -> Shape:
+    same = np.prod(op.shape, dtype=np.int64) == np.prod(shapes[0], dtype=np.int64)
+    _require(bool(same), where, f"cannot bring {shapes[0]} into {op.shape}")
+    return op.shape
+
+
+def _slice_shape(op: Slice, shapes: list[Shape], where: str) -> Shape:
+    limits = zip(op.start, op.stop, op.step, shapes[0], strict=True)
+    ok = all(0 <= start < stop <= length and step >= 1 for start, stop, step, length in limits)
+    _require(ok, where, f"slices {op.start}:{op.stop}:{op.step} out of {shapes[0]}")
+    return tuple(-(-(stop - start) // step) for start, stop, step in zip(op.start, op.stop, op.step, strict=True))
+
+
+_SHAPES: dict[type[Op], Callable[[Any, list[Shape], str], Shape]] = {
+    Conv: _conv_shape,
+    MatMul: _matmul_shape,
+    MaxPool: _pool_shape,
+    AvgPool: _pool_shape,
+    Add: _broadcast_shape,
+    Mul: _broadcast_shape,
+    Duplicate: lambda op, shapes, _: (*shapes[0][:-1], op.source.size),
+    Concat: _concat_shape,
+    Reshape: _reshape_shape,
+    Transpose: lambda op, shapes, _: tuple(shapes[0][axis] for axis in op.axes),
+    Slice: _slice_shape,
+    Pad: lambda op, shapes, _: tuple(n + a + b for n, (a, b) in zip(shapes[0], op.widths, strict=True)),
+    Gather: lambda op, shapes, _: (*shapes[0], op.rows.shape[-1]),
+}
+
+
+def infer_shape(op: Op, shapes: list[Shape], where: str = "Program") -> Shape:
+    """Return the shape of an op's output from its inputs' shapes, batch apart.
+
+    Raises
+    ------
+    ValueError
+        Where the shapes do not fit the op.
+    """
+    rule = _SHAPES.get(type(op))
+    if rule is not None:
+        return rule(op, shapes, where)
+    if isinstance(op, Norm):
+        _require(
+            op.gain.shape == op.bias.shape == (shapes[0][-1],), where, f"needs gain and bias of length {shapes[0][-1]}"
+        )
+    return shapes[0]

@@ -1,0 +1,265 @@
+"""Ops of the functional engine on narrow integer arrays: equal to `reference`, bit for bit, and fast.
+
+Tensors are stored in the narrowest numpy type that holds their codes, channels last. Ops without a fast form here run
+by the reference's own rule.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim import kernels, reference
+from accelsim.arith import requantize
+from accelsim.check import as_map, window_count
+from accelsim.int_gemm import int_matmul
+from accelsim.program import (
+    Add,
+    AvgPool,
+    Blank,
+    Clamp,
+    Concat,
+    Conv,
+    Duplicate,
+    MatMul,
+    MaxPool,
+    Op,
+    Pad,
+    Requantize,
+    Reshape,
+    Slice,
+    Table,
+    Tensor,
+    Transpose,
+)
+
+Array = NDArray[Any]
+Geometry = tuple[int, int, int, int, int, int]
+
+_MAGIC_RANGE = 2**21
+"""Codes this close to the zero point are rounded exactly by the kernels' float32 trick."""
+
+
+def storage_dtype(tensor: Tensor) -> np.dtype[Any]:
+    """Return the narrowest numpy integer type that holds a tensor's codes."""
+    signed = tensor.low < 0
+    for bits in (8, 16, 32):
+        low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+        if low <= tensor.low and tensor.high <= high and (signed or bits < 32):
+            return np.dtype(f"{'i' if signed else 'u'}{bits // 8}")
+    return np.dtype(np.int32 if tensor.magnitude < 2**31 else np.int64)
+
+
+def padded_map(codes: Array, padding: tuple[int, int, int, int], fill: int) -> Array:
+    """Return ``codes[b, h, w, c]`` inside a border of `fill`; the array itself where there is none."""
+    if not any(padding):
+        return np.ascontiguousarray(codes)
+    batch, height, width, channels = codes.shape
+    top, left, bottom, right = padding
+    kind = (
+        codes.dtype
+        if np.can_cast(np.min_scalar_type(fill), codes.dtype)
+        else np.result_type(codes, np.min_scalar_type(fill))
+    )
+    out = np.full((batch, height + top + bottom, width + left + right, channels), fill, dtype=kind)
+    out[:, top : top + height, left : left + width] = codes
+    return out
+
+
+def _pixels(shape: tuple[int, ...], geometry: Geometry) -> tuple[int, int]:
+    kh, kw, stride_h, stride_w, dilation_h, dilation_w = geometry
+    return window_count(shape[1], kh, stride_h, (0, 0), dilation_h), window_count(
+        shape[2], kw, stride_w, (0, 0), dilation_w
+    )
+
+
+def as_maps(codes: Array) -> Array:
+    """View ``[batch, *shape]`` as a batch of maps ``[batch, height, width, channels]``."""
+    return codes.reshape(codes.shape[0], *as_map(codes.shape[1:]))
+
+
+def _conv_geometry(op: Conv) -> Geometry:
+    return (*op.weight.shape[1:3], *op.stride, *op.dilation)
+
+
+def conv_rows(op: Conv, codes: Array) -> Array:
+    """Return a convolution's left operand, ``[batch · pixels, kh · kw · channels]``, k = (kh, kw, c)."""
+    maps = padded_map(as_maps(codes), op.padding, op.pad_value)
+    geometry = _conv_geometry(op)
+    kh, kw = geometry[:2]
+    channels = maps.shape[3]
+    if geometry[:4] == (1, 1, 1, 1):
+        return maps.reshape(-1, channels)
+    out = np.empty((maps.shape[0], *_pixels(maps.shape, geometry), kh, kw * channels), dtype=maps.dtype)
+    kernels.im2col(maps, out, geometry)
+    return out.reshape(-1, kh * kw * channels)
+
+
+def group_operands(op: Conv, codes: Array) -> list[tuple[Array, Array]]:
+    """Return (rows ``[m, k]``, columns ``[k, n]``) of every group."""
+    if isinstance(op.weight, Blank):
+        raise ValueError(f"layer {op.name!r} has no weights; a Program without values can be priced, not executed")
+    out, kh, kw, channels = op.weight.shape
+    rows = conv_rows(op, codes)
+    columns = np.ascontiguousarray(op.weight.reshape(out, -1).T)
+    if op.groups == 1:
+        return [(rows, columns)]
+    split = rows.reshape(-1, kh * kw, op.groups, channels)
+    width = out // op.groups
+    return [
+        (np.ascontiguousarray(split[:, :, g]).reshape(-1, kh * kw * channels), columns[:, g * width : (g + 1) * width])
+        for g in range(op.groups)
+    ]
+
+
+def conv(op: Conv, codes: Array, output: Tensor) -> Array:
+    """Exact accumulators of a convolution, ``[batch, *output.shape]``."""
+    assert not isinstance(op.weight, Blank)
+    assert not isinstance(op.bias, Blank)
+    assert not isinstance(op.bound, Blank)
+    kind = storage_dtype(output)
+    out, kh, kw, channels = op.weight.shape
+    if channels == 1 and op.groups == out:
+        maps = padded_map(as_maps(codes), op.padding, op.pad_value)
+        geometry = _conv_geometry(op)
+        sums = np.empty((maps.shape[0], *_pixels(maps.shape, geometry), out), dtype=kind)
+        taps = np.ascontiguousarray(op.weight.reshape(out, kh, kw).transpose(1, 2, 0)).astype(kind)
+        kernels.depthwise(maps, taps, op.bias.astype(kind), sums, geometry[2:])
+        return sums.reshape(-1, *output.shape)
+    bound = int(op.bound.max())
+    parts = [int_matmul(rows, np.ascontiguousarray(columns), bound) for rows, columns in group_operands(op, codes)]
+    sums = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    if op.bias.any():
+        sums += op.bias.astype(sums.dtype)
+    return sums.reshape(-1, *output.shape)
+
+
+def matmul_operands(op: MatMul, operands: list[Array]) -> tuple[Array, Array]:
+    """Return (rows ``[batch · heads, m, k]``, columns ``[batch · heads, k, n]``) as int64, zero points taken off."""
+    rows, columns, _ = reference._matmul_operands(op, [codes.astype(np.int64) for codes in operands])
+    return rows, columns
+
+
+def matmul(op: MatMul, operands: list[Array], output: Tensor) -> Array:
+    """Exact accumulators of a product of two activations."""
+    rows, columns = matmul_operands(op, operands)
+    if op.bound < 2**53:
+        sums = np.matmul(rows.astype(np.float64), columns.astype(np.float64)).astype(storage_dtype(output))
+    else:
+        sums = np.matmul(rows, columns)
+    return sums.reshape(-1, *output.shape)
+
+
+def _requantize(op: Requantize, operands: list[Array], output: Tensor) -> Array:
+    codes = operands[0]
+    kind = storage_dtype(output)
+    near = max(abs(op.low - op.zero_out), abs(op.high - op.zero_out)) < _MAGIC_RANGE
+    if op.rule != "float32_rne" or op.zero_in or not near:
+        wide = codes.astype(np.int64) - op.zero_in
+        clamp = (op.low, op.high)
+        codes = requantize(wide, op.multiplier, rule=op.rule, zero_point=op.zero_out, clamp=clamp, bias=op.float_bias)
+        return codes.astype(kind)
+    channels = codes.shape[-1]
+    multiplier = np.broadcast_to(op.multiplier.astype(np.float32), (channels,)).copy()
+    out = np.empty(codes.shape, dtype=kind)
+    kernels.requantize_float32(
+        np.ascontiguousarray(codes).reshape(-1, channels),
+        multiplier,
+        op.zero_out,
+        op.low,
+        op.high,
+        out.reshape(-1, channels),
+    )
+    return out
+
+
+def _add(op: Add, operands: list[Array], output: Tensor) -> Array:
+    near = max(abs(op.low - op.zero_out), abs(op.high - op.zero_out)) < _MAGIC_RANGE
+    if not near or operands[0].dtype.itemsize > 2 or operands[1].dtype.itemsize > 2:
+        return reference._add(op, [codes.astype(np.int64) for codes in operands]).astype(storage_dtype(output))
+    first, second = np.broadcast_arrays(*operands)
+    out = np.empty(first.shape, dtype=storage_dtype(output))
+    scaled = [np.float32(sign * multiplier) for sign, multiplier in zip(op.signs, op.multipliers, strict=True)]
+    flat = (np.ascontiguousarray(first).ravel(), np.ascontiguousarray(second).ravel())
+    kernels.add_float32(flat, op.zero_points, (scaled[0], scaled[1]), (op.zero_out, op.low, op.high), out.ravel())
+    return out
+
+
+def _duplicate(op: Duplicate, operands: list[Array], output: Tensor) -> Array:
+    gathered = np.take(operands[0], op.source, axis=-1)
+    if not op.shift.any():
+        return np.clip(gathered, op.low, op.high).astype(storage_dtype(output)) if _clips(op, operands[0]) else gathered
+    halved = (gathered.astype(np.int32) + op.offset.astype(np.int32)) >> op.shift.astype(np.int32)
+    return np.clip(halved, op.low, op.high).astype(storage_dtype(output))
+
+
+def _clips(op: Duplicate, codes: Array) -> bool:
+    limits = np.iinfo(codes.dtype)
+    return op.low > limits.min or op.high < limits.max
+
+
+def _max_pool(op: MaxPool, operands: list[Array], output: Tensor) -> Array:
+    maps = padded_map(as_maps(operands[0]), op.padding, int(np.iinfo(operands[0].dtype).min))
+    geometry: Geometry = (*op.kernel, *op.stride, *op.dilation)
+    out = np.empty((maps.shape[0], *_pixels(maps.shape, geometry), maps.shape[3]), dtype=maps.dtype)
+    kernels.max_pool(maps, out, geometry)
+    return out.reshape(-1, *output.shape)
+
+
+def _avg_pool(op: AvgPool, operands: list[Array], output: Tensor) -> Array:
+    near = max(abs(op.low - op.zero_out), abs(op.high - op.zero_out)) < _MAGIC_RANGE
+    area = op.kernel[0] * op.kernel[1]
+    if not near or operands[0].dtype.itemsize > 2 or area >= 2**14 or (any(op.padding) and not op.count_padding):
+        return reference._avg_pool(op, [operands[0].astype(np.int64)]).astype(storage_dtype(output))
+    maps = padded_map(as_maps(operands[0]), op.padding, op.zero_in)
+    geometry = (*op.kernel, *op.stride)
+    sums = np.empty((maps.shape[0], *_pixels(maps.shape, (*geometry, 1, 1)), maps.shape[3]), dtype=np.int32)
+    kernels.window_sums(maps, sums, geometry)
+    sums -= area * op.zero_in
+    channels = maps.shape[3]
+    multiplier = np.full(channels, op.multiplier / area, dtype=np.float32)
+    out = np.empty(sums.shape, dtype=storage_dtype(output))
+    kernels.requantize_float32(
+        sums.reshape(-1, channels), multiplier, op.zero_out, op.low, op.high, out.reshape(-1, channels)
+    )
+    return out.reshape(-1, *output.shape)
+
+
+def _slice(op: Slice, operands: list[Array], output: Tensor) -> Array:
+    return reference._slice(op, operands)
+
+
+def _pad(op: Pad, operands: list[Array], output: Tensor) -> Array:
+    kind = storage_dtype(output)
+    return np.pad(operands[0].astype(kind, copy=False), ((0, 0), *op.widths), constant_values=op.value)
+
+
+def _concat(op: Concat, operands: list[Array], output: Tensor) -> Array:
+    return np.concatenate([codes.astype(storage_dtype(output), copy=False) for codes in operands], axis=op.axis + 1)
+
+
+_FAST: dict[type[Op], Callable[[Any, list[Array], Tensor], Array]] = {
+    Requantize: _requantize,
+    Add: _add,
+    Duplicate: _duplicate,
+    Clamp: lambda op, operands, output: np.clip(operands[0], op.low, op.high).astype(storage_dtype(output)),
+    MaxPool: _max_pool,
+    AvgPool: _avg_pool,
+    Table: lambda op, operands, output: op.entries.astype(storage_dtype(output))[
+        operands[0].astype(np.intp) - op.low_code
+    ],
+    Concat: _concat,
+    Reshape: lambda op, operands, output: operands[0].reshape(-1, *op.shape),
+    Transpose: lambda op, operands, output: operands[0].transpose(0, *(axis + 1 for axis in op.axes)),
+    Slice: _slice,
+    Pad: _pad,
+}
+
+
+def apply(op: Op, operands: list[Array], output: Tensor) -> Array:
+    """Run one op that adds no products up."""
+    if type(op) in _FAST:
+        return _FAST[type(op)](op, operands, output)
+    wide = [codes.astype(np.int64) for codes in operands]
+    return reference._RULES[type(op)](op, wide).astype(storage_dtype(output))
