@@ -1,0 +1,263 @@
+"""The writer of Programs: collects ops and tensors while a float graph is lowered."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.arith import bits_for
+from accelsim.program import Op, Program, Requantize, Tensor, Transpose
+from quant.clip import ClipInput
+from quant.graph import Graph, Node
+from quant.grid import Grid, affine, symmetric, unsigned
+from quant.observe import Stats
+from quant.recipe import Recipe
+
+MAP_LAYOUT = (1, 2, 0)
+"""A map [channels, height, width] of the float graph is [height, width, channels] in a Program."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of the Program that stands for a tensor of the float graph.
+
+    Parameters
+    ----------
+    name
+        Tensor name in the Program.
+    grid
+        Its grid; ``None`` for indices.
+    layout
+        Program axis i is the float graph's axis ``layout[i]``.
+    """
+
+    name: str
+    grid: Grid | None
+    layout: tuple[int, ...]
+
+    @property
+    def on(self) -> Grid:
+        """The grid of a value that has one."""
+        assert self.grid is not None, f"{self.name} holds indices"
+        return self.grid
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """What quantization did to one layer, for reports.
+
+    Parameters
+    ----------
+    name
+        Of the layer.
+    weight_bits, act_bits
+        Widths of its operands.
+    splits
+        Duplicated channels.
+    alpha
+        Weight threshold (the largest where there is one per channel).
+    clamped
+        Integer weights that the grid's ends cut.
+    """
+
+    name: str
+    weight_bits: int
+    act_bits: int
+    splits: int
+    alpha: float
+    clamped: int
+
+
+class Builder:
+    """State of one lowering: what has been written, and the value of every float tensor so far."""
+
+    def __init__(self, graph: Graph, stats: Stats, recipe: Recipe, protected: frozenset[str]) -> None:
+        self.graph, self.stats, self.recipe, self.protected = graph, stats, recipe, protected
+        self.tensors: dict[str, Tensor] = {}
+        self.ops: list[Op] = []
+        self.values: dict[str, Value] = {}
+        self.layers: list[LayerInfo] = []
+        self.never_negative = nonnegative(graph, stats)
+
+    # --- grids -------------------------------------------------------------------------------------------------------
+
+    def act_grid(self, name: str, bits: int | None = None) -> Grid:
+        """Choose the grid of a float tensor from what was observed of it."""
+        if name not in self.stats:
+            raise ValueError(f"activations of {name!r} were not observed; calibrate on the graph that is lowered")
+        seen = self.stats[name]
+        if bits is None:
+            bits = self.recipe.bits_of(name, self.protected)[1]
+        positive = name in self.never_negative
+        if not positive and self.recipe.act_scheme == "affine":
+            low, high = self.clipped_ends(name, bits)
+            return affine(low, high, bits)
+        data = ClipInput(seen.values.reshape(1, -1), np.array([seen.absmax]), bits, positive)
+        alpha = self.recipe.act_clip(data)
+        grid = unsigned(alpha, bits) if positive else symmetric(alpha, bits)
+        return self.rounded_scale(grid)
+
+    def clipped_ends(self, name: str, bits: int) -> tuple[float, float]:
+        """Return the observed range with both ends within the clip rule's threshold."""
+        seen = self.stats[name]
+        alpha = float(self.recipe.act_clip(ClipInput(seen.values.reshape(1, -1), np.array([seen.absmax]), bits))[0])
+        return max(seen.min, -alpha), min(seen.max, alpha)
+
+    def rounded_scale(self, grid: Grid) -> Grid:
+        """Round scales up to powers of two where the requantization rule is a shift."""
+        if self.recipe.rule != "pot_shift":
+            return grid
+        return replace(grid, scale=2.0 ** np.ceil(np.log2(grid.scale)))
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def shape(self, name: str, layout: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the Program shape of a float tensor in a layout."""
+        shape = self.graph.shapes[name]
+        return tuple(shape[axis] for axis in layout)
+
+    def code_tensor(
+        self, name: str, shape: tuple[int, ...], grid: Grid, low: int | None = None, high: int | None = None
+    ) -> Tensor:
+        """Declare a tensor of codes on a grid."""
+        tensor = Tensor(
+            name=name,
+            shape=shape,
+            bits=grid.bits,
+            signed=grid.signed,
+            low=grid.low if low is None else low,
+            high=grid.high if high is None else high,
+            scale=grid.one_scale,
+            zero_point=grid.one_zero_point,
+        )
+        self.tensors[name] = tensor
+        return tensor
+
+    def accumulator(self, name: str, shape: tuple[int, ...], bound: int, scale: NDArray[np.float64]) -> Tensor:
+        """Declare a tensor of exact sums of magnitude up to `bound`; `scale` has one entry, or one per channel."""
+        real = float(scale[0]) if scale.size == 1 else tuple(float(s) for s in scale)
+        bits = bits_for(-bound, bound)
+        if bits > 63:
+            raise ValueError(f"layer {name!r} can reach sums of {bits} bits; narrow its weights or activations")
+        tensor = Tensor(
+            name=name, shape=shape, bits=bits, signed=True, low=-bound, high=bound, scale=real, kind="accumulator"
+        )
+        self.tensors[name] = tensor
+        return tensor
+
+    def emit(self, op: Op) -> str:
+        """Append an op whose output tensor is declared; return the tensor's name."""
+        assert op.output in self.tensors, op.output
+        self.ops.append(op)
+        return op.output
+
+    def set(self, node: Node | str, name: str, grid: Grid | None, layout: tuple[int, ...]) -> None:
+        """Record which Program tensor stands for a float tensor."""
+        self.values[node if isinstance(node, str) else node.name] = Value(name, grid, layout)
+
+    def value(self, name: str) -> Value:
+        """Return the value of a float tensor."""
+        return self.values[name]
+
+    def requantize_sums(self, acc: Tensor, scale: NDArray[np.float64], name: str, grid: Grid, **options: Any) -> str:
+        """Bring accumulators of real unit `scale` onto a grid as tensor `name`; options: low, high, float_bias."""
+        low, high = options.pop("low", grid.low), options.pop("high", grid.high)
+        self.code_tensor(name, acc.shape, grid, low, high)
+        return self.emit(
+            Requantize(
+                name=f"{name}.requantize",
+                inputs=(acc.name,),
+                output=name,
+                multiplier=np.asarray(scale / grid.one_scale, dtype=np.float64),
+                low=low,
+                high=high,
+                rule=self.recipe.rule,
+                zero_out=grid.one_zero_point,
+                **options,
+            )
+        )
+
+    def in_layout(self, value: Value, layout: tuple[int, ...]) -> Value:
+        """Return a value with its axes in another order, transposing where needed."""
+        if value.layout == layout:
+            return value
+        axes = tuple(value.layout.index(axis) for axis in layout)
+        source = self.tensors[value.name]
+        name = f"{value.name}.as{''.join(map(str, layout))}"
+        if name not in self.tensors:
+            self.tensors[name] = replace(source, name=name, shape=tuple(source.shape[axis] for axis in axes))
+            self.emit(Transpose(name=f"{name}.transpose", inputs=(value.name,), output=name, axes=axes))
+        return Value(name, value.grid, layout)
+
+    def plain(self, value: Value) -> Value:
+        """Return a value with its axes in the float graph's order."""
+        return self.in_layout(value, tuple(sorted(value.layout)))
+
+    def on_grid(self, value: Value, grid: Grid, name: str) -> Value:
+        """Return a value on another grid, requantizing where it is not on it already."""
+        have = value.on
+        same = have.one_scale == grid.one_scale and have.one_zero_point == grid.one_zero_point
+        source = self.tensors[value.name]
+        if same and grid.low <= source.low and source.high <= grid.high and have.bits <= grid.bits:
+            return value
+        self.code_tensor(name, source.shape, grid)
+        self.emit(
+            Requantize(
+                name=f"{name}.requantize",
+                inputs=(value.name,),
+                output=name,
+                multiplier=have.scale / grid.one_scale,
+                low=grid.low,
+                high=grid.high,
+                rule="float32_rne",
+                zero_in=have.one_zero_point,
+                zero_out=grid.one_zero_point,
+            )
+        )
+        return Value(name, grid, value.layout)
+
+    def program(self) -> Program:
+        """Return the finished Program."""
+        return Program(
+            name=self.graph.name,
+            tensors=self.tensors,
+            inputs=tuple(self.values[item.name].name for item in self.graph.inputs),
+            outputs=tuple(self.values[name].name for name in self.graph.outputs),
+            ops=tuple(self.ops),
+        )
+
+
+_POSITIVE = frozenset(
+    {"relu", "relu6", "sigmoid", "softmax", "square", "abs", "exp", "hardsigmoid", "softplus", "sqrt"}
+)
+_PASSING = frozenset(
+    {
+        "max_pool",
+        "avg_pool",
+        "mean",
+        "reshape",
+        "flatten",
+        "permute",
+        "slice",
+        "concat",
+        "add",
+        "mul",
+        "duplicate",
+        "pad",
+    }
+)
+
+
+def nonnegative(graph: Graph, stats: Stats) -> frozenset[str]:
+    """Return the tensors that can never be negative: after ReLU and its like, and what passes that on.
+
+    A network input counts where no calibration sample was negative.
+    """
+    found = {item.name for item in graph.inputs if item.name in stats and stats[item.name].min >= 0}
+    for node in graph.nodes:
+        passing = node.op in _PASSING and all(name in found for name in node.inputs) and node.attrs.get("value", 0) >= 0
+        bounded = node.op == "clamp" and node.attrs["lo"] >= 0
+        if node.op in _POSITIVE or passing or bounded:
+            found.add(node.name)
+    return frozenset(found)

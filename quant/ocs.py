@@ -1,0 +1,202 @@
+"""Outlier channel splitting of weights (Zhao et al., "Improving Neural Network Quantization without Retraining using
+Outlier Channel Splitting", ICML 2019).
+
+Graph in, graph out. An input channel that holds the widest weights is duplicated and its weights are halved: the float
+function is unchanged, the layer's range shrinks. The splits are recorded in the layer's notes, so that lowering can
+replay them on integers, where halves are ``q >> 1`` and ``q - (q >> 1)`` (the paper's quantization-aware split, eq. 6-8,
+in integer form).
+"""
+
+import heapq
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant.graph import Graph, Node, replace_node
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split: channel `index` (of the channels so far) is halved, its second half is appended as a new channel.
+
+    Weights of magnitude `threshold` or less stay whole in the first copy and are zero in the second; 0 halves all.
+    """
+
+    index: int
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """All splits of one layer, in order; `naive` quantizes the float halves instead of splitting the integer."""
+
+    channels: int
+    splits: tuple[Split, ...]
+    naive: bool = False
+
+    @property
+    def source(self) -> tuple[int, ...]:
+        """Original channel of every expanded channel; the originals come first."""
+        source = list(range(self.channels))
+        for split in self.splits:
+            source.append(source[split.index])
+        return tuple(source)
+
+
+def split_count(ratio: float, channels: int) -> int:
+    """Return ``ceil(ratio · channels)``: how many channels an expansion ratio adds (OCS paper, section 3.4)."""
+    return math.ceil(ratio * channels - 1e-9)
+
+
+def _halve(channel: NDArray[Any], threshold: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Halve a channel's weights naively, ``(w/2, w/2)``; those within the threshold stay in the first half."""
+    halved = np.abs(channel) > threshold
+    return np.where(halved, channel / 2, channel), np.where(halved, channel / 2, 0.0)
+
+
+def select_splits(weight: NDArray[Any], count: int, threshold_ratio: float = 0.0) -> tuple[Split, ...]:
+    """Choose splits greedily: always the channel with the largest magnitude, halves being candidates again.
+
+    Parameters
+    ----------
+    weight
+        float, input channels on axis 1: ``[out, in]`` or ``[out, in, kh, kw]``.
+    count
+        Number of splits.
+    threshold_ratio
+        Selective splitting: weights up to this share of the channel's maximum are left whole.
+
+    Returns
+    -------
+    tuple of Split
+        Equal maxima: the lowest index wins.
+    """
+    columns = np.moveaxis(weight, 1, 0).reshape(weight.shape[1], -1).astype(np.float64)
+    channels = list(columns)
+    queue = [(-float(np.abs(column).max(initial=0.0)), index) for index, column in enumerate(channels)]
+    heapq.heapify(queue)
+    splits = []
+    for _ in range(count):
+        largest, index = heapq.heappop(queue)
+        split = Split(index, threshold_ratio * -largest)
+        first, second = _halve(channels[index], split.threshold)
+        channels[index] = first
+        channels.append(second)
+        for place in (index, len(channels) - 1):
+            heapq.heappush(queue, (-float(np.abs(channels[place]).max(initial=0.0)), place))
+        splits.append(split)
+    return tuple(splits)
+
+
+def expand(weight: NDArray[Any], record: SplitRecord) -> NDArray[Any]:
+    """Replay a record on float weights (input channels on axis 1), halving naively; the function is unchanged."""
+    channels = list(np.moveaxis(weight, 1, 0))
+    for split in record.splits:
+        first, second = _halve(channels[split.index], split.threshold)
+        channels[split.index] = first.astype(weight.dtype)
+        channels.append(second.astype(weight.dtype))
+    return np.moveaxis(np.stack(channels), 0, 1)
+
+
+def merge(weight: NDArray[Any], record: SplitRecord) -> NDArray[Any]:
+    """Undo `expand`: add every copy back onto its original channel (exact, since halving is)."""
+    merged = weight[:, : record.channels].copy()
+    for place, source in enumerate(record.source[record.channels :], start=record.channels):
+        merged[:, source] += weight[:, place]
+    return merged
+
+
+def expand_codes(codes: NDArray[np.int64], weight: NDArray[Any], record: SplitRecord) -> NDArray[np.int64]:
+    """Replay a record on unclamped integer weights: ``q >> 1`` stays, ``q - (q >> 1)`` is appended.
+
+    Parameters
+    ----------
+    codes
+        ``[out, in, ...]``, the unsplit integers.
+    weight
+        The unsplit float weights, which decide where selective splits leave a value whole.
+    record
+        The splits.
+
+    Returns
+    -------
+    int64 ``[out, expanded, ...]``; the copies of a channel sum to its unsplit integers, bit for bit.
+    """
+    pieces = list(np.moveaxis(codes, 1, 0))
+    floats = list(np.moveaxis(weight.astype(np.float64), 1, 0))
+    for split in record.splits:
+        piece, value = pieces[split.index], floats[split.index]
+        low = np.where(np.abs(value) > split.threshold, piece >> 1, piece)
+        pieces[split.index] = low
+        pieces.append(piece - low)
+        floats[split.index], second = _halve(value, split.threshold)
+        floats.append(second)
+    return np.moveaxis(np.stack(pieces), 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOutliers:
+    """Transform: split outlier input channels of convolutions and linear layers.
+
+    Parameters
+    ----------
+    ratio
+        Expansion ratio r; each layer gets ``ceil(r · channels)`` splits.
+    splits
+        Splits per layer by name instead (a plan for one array); layers it does not name are not split.
+    naive
+        Quantize the halves of the float weights instead of splitting the integers.
+    threshold_ratio
+        Selective splitting, see `select_splits`; 0 halves every weight, as the authors' code does.
+    """
+
+    ratio: float = 0.0
+    splits: tuple[tuple[str, int], ...] = ()
+    naive: bool = False
+    threshold_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse ratios that mean nothing."""
+        if not 0 <= self.ratio <= 1:
+            raise ValueError(f"ocs ratio must be within 0..1 (got {self.ratio}); 0.01 to 0.05 is usual")
+        if not 0 <= self.threshold_ratio < 1:
+            raise ValueError(
+                f"ocs threshold_ratio must be within 0..1 (got {self.threshold_ratio}); 0 halves every weight"
+            )
+
+    def __call__(self, graph: Graph, protected: frozenset[str] = frozenset()) -> Graph:
+        """Return the graph with outlier channels split, `protected` layers apart."""
+        for node in graph.nodes:
+            if node.name in protected or not splittable(node):
+                continue
+            channels = node.params["weight"].shape[1]
+            count = dict(self.splits).get(node.name, 0) if self.splits else split_count(self.ratio, channels)
+            if count:
+                graph = self._split(graph, node, count)
+        return graph
+
+    def _split(self, graph: Graph, node: Node, count: int) -> Graph:
+        weight = node.params["weight"]
+        record = SplitRecord(weight.shape[1], select_splits(weight, count, self.threshold_ratio), self.naive)
+        axis = 0 if node.op == "conv" else len(graph.shapes[node.inputs[0]]) - 1
+        copy = Node(
+            f"{node.name}.duplicate",
+            "duplicate",
+            (node.inputs[0],),
+            {"axis": axis, "src": record.source},
+            layer=node.layer,
+        )
+        wider = node.with_params(weight=expand(weight, record)).with_inputs(copy.name).with_notes(ocs=record)
+        return replace_node(graph, node.name, copy, wider, result=node.name)
+
+
+def splittable(node: Node) -> bool:
+    """Tell whether a layer's input channels can be split alone: a linear layer, or a convolution of one group.
+
+    In a grouped or depthwise convolution the copy would fall into another group (and in a depthwise one be a second
+    output), so these are left as they are.
+    """
+    return node.op == "linear" or (node.op == "conv" and node.attrs["groups"] == 1)

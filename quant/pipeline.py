@@ -1,0 +1,51 @@
+"""From a captured network to its integers: fold, transform, calibrate, lower."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from numpy.typing import NDArray
+
+from quant.fold import fold_batch_norm
+from quant.graph import Graph
+from quant.lower import Quantized, lower
+from quant.observe import Stats, observe
+from quant.recipe import Recipe, protected_layers
+
+Batches = Callable[[], Iterable[NDArray[Any]]]
+
+
+def prepare(graph: Graph, recipe: Recipe) -> Graph:
+    """Fold batch norms and apply the recipe's transforms; the float function is unchanged."""
+    folded = fold_batch_norm(graph)
+    protected = protected_layers(folded, recipe)
+    for transform in recipe.transforms:
+        folded = transform(folded, protected)
+    return folded.check()
+
+
+def quantize_network(graph: Graph, calibration: Batches, recipe: Recipe, *, seed: int = 0) -> Quantized:
+    """Quantize a captured network.
+
+    Parameters
+    ----------
+    graph
+        As captured.
+    calibration
+        Gives the calibration batches anew at each call.
+    recipe
+        What to do.
+    seed
+        Of the sample of values that clip rules look at.
+
+    Raises
+    ------
+    ValueError
+        For a network, recipe or calibration set that cannot be quantized.
+    """
+    ready = prepare(graph, recipe)
+    return lower(ready, observe_for(ready, calibration, seed), recipe)
+
+
+def observe_for(graph: Graph, calibration: Batches, seed: int = 0) -> Stats:
+    """Observe every tensor of a graph over the calibration batches."""
+    return observe(graph, calibration(), seed=seed)
