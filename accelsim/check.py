@@ -104,16 +104,13 @@ def _check_op(program: Program, op: Op, where: str) -> None:
         where,
         f"takes {arity} inputs (got {len(inputs)})",
     )
-    if type(op) in _OP_CHECKS:
-        _OP_CHECKS[type(op)](op, inputs, output, where)
     expected = infer_shape(op, [tensor.shape for tensor in inputs], where)
     _require(expected == output.shape, where, f"gives shape {expected}, but {output.name!r} is declared {output.shape}")
+    if type(op) in _OP_CHECKS:
+        _OP_CHECKS[type(op)](op, inputs, output, where)
 
 
 def _check_conv(op: Conv, inputs: list[Tensor], output: Tensor, where: str) -> None:
-    _require(
-        len(op.weight.shape) == 4, where, f"has a weight of shape {op.weight.shape}; [out, kh, kw, channels] is needed"
-    )
     out = op.weight.shape[0]
     _require(out % op.groups == 0, where, f"has {out} output channels, no multiple of groups={op.groups}")
     _require(op.bias.shape == (out,) and op.bound.shape == (out,), where, f"needs bias and bound of shape ({out},)")
@@ -271,6 +268,9 @@ def _pooled(shape: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation
 
 
 def _conv_shape(op: Conv, shapes: list[Shape], where: str) -> Shape:
+    _require(
+        len(op.weight.shape) == 4, where, f"has a weight of shape {op.weight.shape}; [out, kh, kw, channels] is needed"
+    )
     out, kh, kw, channels = op.weight.shape
     shape = shapes[0]
     _require(len(shape) <= 3, where, f"takes maps of rank 1 to 3 (got {shape})")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from accelsim import functional, kernels
 from accelsim.arith import Accumulation, signed_range
 from accelsim.config import Accelerator
-from accelsim.int_gemm import limit_threads
+from accelsim.int_gemm import limit_threads, use_one_thread
 from accelsim.program import Conv, MatMul, Op, Program, Tensor
 from accelsim.reference import OverflowMap, accumulate, check_input
 
@@ -129,7 +129,7 @@ def execute(
 
     with limit_threads():
         if threads > 1 and len(parts) > 1:
-            with ThreadPoolExecutor(threads, initializer=limit_threads().__enter__) as pool:
+            with ThreadPoolExecutor(threads, initializer=use_one_thread) as pool:
                 results = list(pool.map(run_part, parts))
         else:
             results = [run_part(part) for part in parts]

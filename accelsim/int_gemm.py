@@ -104,3 +104,8 @@ def limit_threads() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def use_one_thread() -> None:
+    """Keep torch to one thread in the calling thread, for a worker's whole life."""
+    torch.set_num_threads(1)

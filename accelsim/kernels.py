@@ -16,7 +16,7 @@ RINT = np.float32(12582912.0)
 
 @njit(cache=True, nogil=True)
 def im2col(padded: NDArray[Any], out: NDArray[Any], geometry: tuple[int, int, int, int, int, int]) -> None:
-    """Copy windows of ``padded[b, h, w, c]`` into ``out[b, oh, ow, kh, kw·c]``; geometry = kh, kw, strides, dilations."""
+    """Copy windows of ``padded[b, h, w, c]`` into ``out[b, oh, ow, kh, kw·c]``; geometry as `max_pool`."""
     kh, kw, stride_h, stride_w, dilation_h, dilation_w = geometry
     channels = padded.shape[3]
     for b in range(out.shape[0]):
@@ -95,7 +95,10 @@ def depthwise(
 
 @njit(cache=True, nogil=True)
 def max_pool(padded: NDArray[Any], out: NDArray[Any], geometry: tuple[int, int, int, int, int, int]) -> None:
-    """Window maxima of ``padded[b, h, w, c]``, whose border holds the smallest code; geometry as `im2col`."""
+    """Window maxima of ``padded[b, h, w, c]``, whose border holds the smallest code.
+
+    geometry = kernel height, kernel width, strides, dilations.
+    """
     kh, kw, stride_h, stride_w, dilation_h, dilation_w = geometry
     for b in range(out.shape[0]):
         for y in range(out.shape[1]):

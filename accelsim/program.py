@@ -398,7 +398,8 @@ class Norm(Op):
 
     With v = x - zero_in: centred codes u = n·v - Σv where `center`, else u = n·v; Q = Σ u²; the root
     R = isqrt(Q·4**root_shift // n + epsilon) (integer square root) and the normalized value
-    t = floor((2·u·2**(fraction_bits + root_shift) + R) / (2·R)), which is u·2**(fraction_bits + root_shift) / R half up,
+    t = floor((2·u·2**(fraction_bits + root_shift) + R) / (2·R)), the quotient u·2**(fraction_bits + root_shift) / R
+    rounded half up,
     with t = 0 where R = 0. The output is an accumulator: t · gain[c] + bias[c].
 
     Parameters

@@ -38,6 +38,8 @@ def weight_grid(weight: NDArray[np.float32], base: NDArray[np.float32], recipe: 
         As the layer has them, expanded where it was split.
     base
         Unsplit; the clip rule looks at these (OCS paper's released procedure), or at `weight` if the recipe says so.
+    recipe, bits
+        Clip rule and granularity; the layer's own width.
     """
     values = _rows(weight if recipe.clip_expanded else base, recipe.per_channel)
     widest = np.abs(_rows(weight, recipe.per_channel)).max(axis=1).astype(np.float64)
@@ -71,7 +73,7 @@ def channels_last(codes: NDArray[np.int64]) -> NDArray[np.int64]:
 def lower_product(builder: Builder, node: Node) -> None:
     """Lower a convolution or linear layer with the activation that follows it."""
     source = _operand(builder, node)
-    bits, act_bits = builder.recipe.bits_of(node.name, builder.protected)
+    bits, _ = builder.recipe.bits_of(node.name, builder.protected)
     found = quantize_weights(node, builder.recipe, bits)
     scale = found.grid.scale * source.on.one_scale
     weight = channels_last(found.codes)
@@ -100,7 +102,7 @@ def lower_product(builder: Builder, node: Node) -> None:
             bound=bound,
             groups=node.attrs.get("groups", 1),
             pad_value=source.on.one_zero_point,
-            **geometry,
+            **geometry,  # type: ignore[arg-type]
         )
     )
     record = node.notes.get("ocs")

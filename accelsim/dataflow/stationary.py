@@ -1,0 +1,355 @@
+"""Weight- and input-stationary arrays by their common form: one operand streams, the other stays.
+
+WS streams activations past weights, IS streams weights past activations. `Roles` says which is which; the fold order,
+the closed forms and the call of the register engine are then the same.
+
+Folds run column tile by column tile; within one, stream chunk by chunk (`stream_tile` bounds the rows of accumulator
+memory in use; without it there is one chunk); within a chunk in k order, so that the accumulator memory adds the folds
+of an output in k order.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.arith import IntArray, apply_overflow
+from accelsim.dataflow import stationary_kernel as kernel
+from accelsim.dataflow.base import (
+    ArrayShape,
+    Counts,
+    Gemm,
+    Job,
+    RegisterRun,
+    Toggles,
+    ceil_div,
+    check_mode,
+    fold_table,
+)
+
+INT32_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which operand does what: the axis that streams ('m' or 'n'), and the one over columns."""
+
+    stream: str
+    column: str
+
+    @property
+    def weights_stay(self) -> bool:
+        """Whether the stationary operand is the weight."""
+        return self.stream == "m"
+
+
+WEIGHTS_STAY = Roles(stream="m", column="n")
+INPUTS_STAY = Roles(stream="n", column="m")
+
+
+def folds(roles: Roles, gemm: Gemm, array: ArrayShape, stream_tile: int | None = None) -> NDArray[Any]:
+    """Return the folds in the order of execution, dtype `FOLD_DTYPE`."""
+    fold_k = array.rows * array.products_per_pe
+    length, width = getattr(gemm, roles.stream), getattr(gemm, roles.column)
+    chunk = _chunk(length, stream_tile)
+    c0 = np.arange(0, width, array.cols)[:, None, None]
+    t0 = np.arange(0, length, chunk)[None, :, None]
+    k0 = np.arange(0, gemm.k, fold_k)[None, None, :]
+    c1, t1, k1 = np.minimum(c0 + array.cols, width), np.minimum(t0 + chunk, length), np.minimum(k0 + fold_k, gemm.k)
+    return fold_table(
+        {
+            f"{roles.stream}0": t0,
+            f"{roles.stream}1": t1,
+            "k0": k0,
+            "k1": k1,
+            f"{roles.column}0": c0,
+            f"{roles.column}1": c1,
+            "rows_used": -(-(k1 - k0) // array.products_per_pe),
+            "cols_used": c1 - c0,
+            "length": t1 - t0,
+        }
+    )
+
+
+def cycles(roles: Roles, gemm: Gemm, array: ArrayShape, mode: str, stream_tile: int | None = None) -> int:
+    """Return the cycles of a GEMM, closed form.
+
+    With T the streamed elements of a fold, F folds, R rows, C columns and MAC depth d: ``isolated`` takes
+    ``Σ (2R + C + T - 2 + d - 1)``, ``overlapped`` ``R + Σ_{all but last} max(T, R) + T_last + R + C - 2 + d - 1``,
+    ``scalesim`` ``Σ (2R + C + T - 2) - 1`` whatever d. Edge folds cost as much as full ones.
+    """
+    check_mode(mode)
+    rows, cols, extra = array.rows, array.cols, array.pipeline_depth - 1
+    length, width = getattr(gemm, roles.stream), getattr(gemm, roles.column)
+    chunk = _chunk(length, stream_tile)
+    k_folds = ceil_div(gemm.k, rows * array.products_per_pe)
+    per_chunk = ceil_div(width, cols) * k_folds
+    whole, rest = divmod(length, chunk)
+    count = per_chunk * (whole + (rest > 0))
+    if mode != "overlapped":
+        fixed = 2 * rows + cols - 2
+        total = count * fixed + per_chunk * length
+        return total - 1 if mode == "scalesim" else total + count * extra
+    last = rest or chunk
+    period = per_chunk * (whole * max(chunk, rows) + (max(rest, rows) if rest else 0)) - max(last, rows)
+    return rows + period + last + rows + cols - 2 + extra
+
+
+def counts(roles: Roles, gemm: Gemm, array: ArrayShape, stream_tile: int | None = None) -> Counts:
+    """Return what a GEMM does to registers and memories, closed form; see `Counts` for what is counted.
+
+    A stationary element of row r is latched in rows 0 .. r; a streamed one passes all columns; a sum passes all rows.
+    """
+    lanes, fold_k = array.products_per_pe, array.rows * array.products_per_pe
+    length, width = getattr(gemm, roles.stream), getattr(gemm, roles.column)
+    chunks = ceil_div(length, _chunk(length, stream_tile))
+    tiles, k_folds = ceil_div(width, array.cols), ceil_div(gemm.k, fold_k)
+    last = gemm.k - (k_folds - 1) * fold_k
+    full_hops = (k_folds - 1) * lanes * array.rows * (array.rows + 1) // 2
+    rows_whole, lanes_rest = divmod(last, lanes)
+    last_hops = lanes * rows_whole * (rows_whole + 1) // 2 + lanes_rest * (rows_whole + 1)
+    still_writes = (full_hops + last_hops) * width * chunks
+    still_reads = gemm.k * width * chunks
+    moving_writes = length * gemm.k * array.cols * tiles
+    moving_reads = length * gemm.k * tiles
+    weights = (still_writes, still_reads) if roles.weights_stay else (moving_writes, moving_reads)
+    inputs = (moving_writes, moving_reads) if roles.weights_stay else (still_writes, still_reads)
+    return Counts(
+        macs=gemm.m * gemm.k * gemm.n,
+        weight_register_writes=weights[0],
+        activation_register_writes=inputs[0],
+        psum_register_writes=length * array.rows * width * k_folds,
+        weight_buffer_reads=weights[1],
+        activation_buffer_reads=inputs[1],
+        bias_reads=gemm.n * (chunks if roles.weights_stay else tiles),
+        accumulator_reads=gemm.m * gemm.n * (k_folds - 1),
+        accumulator_writes=gemm.m * gemm.n * k_folds,
+    )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A job in the engine's terms: padded operands, folds, and which rules can act at all.
+
+    Parameters
+    ----------
+    stream, still
+        ``[t, k]`` and ``[k, c]``, int32, zeros up to whole folds.
+    memory, memory_events
+        ``[t, c]``: the accumulator memory holding the bias, and the overflows of loading it.
+    table
+        int64 ``[folds, 6]``: t0, length, k0, k1, c0, c1.
+    sum_rule, memory_rule
+        Kernel codes, 0 where no sum can overflow.
+    sum_bound
+        Largest magnitude of an exact sum that a hop can meet.
+    """
+
+    stream: NDArray[np.int32]
+    still: NDArray[np.int32]
+    memory: NDArray[np.int64]
+    memory_events: NDArray[np.int64]
+    table: NDArray[np.int64]
+    sum_rule: int
+    memory_rule: int
+    sum_bound: int
+
+
+def lay_out(roles: Roles, job: Job) -> Layout:
+    """Bring a job into the engine's terms."""
+    rules, array = job.accumulation, job.array
+    gemm = job.operands.gemm
+    stream, still = (
+        (job.operands.a, job.operands.w) if roles.weights_stay else (job.operands.w.T, job.operands.a.T)
+    )
+    fold_k = array.rows * array.products_per_pe
+    k_padded, c_padded = _round_up(gemm.k, fold_k), _round_up(still.shape[1], array.cols)
+    stream_padded = np.zeros((stream.shape[0], k_padded), dtype=np.int32)
+    stream_padded[:, : gemm.k] = stream
+    still_padded = np.zeros((k_padded, c_padded), dtype=np.int32)
+    still_padded[: gemm.k, : still.shape[1]] = still
+    bias = np.zeros(gemm.n, np.int64) if job.operands.bias is None else job.operands.bias.astype(np.int64)
+    held, overflowed = apply_overflow(bias, rules.acc_bits, rules.acc_overflow)
+    memory = np.zeros((stream.shape[0], c_padded), dtype=np.int64)
+    memory_events = np.zeros_like(memory)
+    shaped = (slice(None), slice(0, gemm.n)) if roles.weights_stay else (slice(None), slice(0, gemm.m))
+    memory[shaped] = held if roles.weights_stay else held[:, None]
+    memory_events[shaped] = overflowed if roles.weights_stay else overflowed[:, None]
+    plan = folds(roles, gemm, array, job.stream_tile)
+    names = (f"{roles.stream}0", "length", "k0", "k1", f"{roles.column}0", f"{roles.column}1")
+    table = np.stack([plan[name] for name in names], axis=1).astype(np.int64)
+    sum_rule, memory_rule, sum_bound = _rules(job, stream_padded, still_padded, bias)
+    return Layout(stream_padded, still_padded, memory, memory_events, table, sum_rule, memory_rule, sum_bound)
+
+
+def register(roles: Roles, job: Job, activity: bool = False) -> RegisterRun:
+    """Step every register of the array through a GEMM.
+
+    Parameters
+    ----------
+    roles
+        Which operand stays.
+    job
+        Operands, array, rules and mode (``isolated`` or ``overlapped``).
+    activity
+        Whether toggles, zero operands and register writes are counted on the way.
+    """
+    layout = lay_out(roles, job)
+    data = kernel.Data(
+        layout.stream, layout.still, layout.memory, np.zeros_like(layout.memory_events), layout.memory_events
+    )
+    shape = _shape(roles, job, layout, activity)
+    lane_type = lane_dtype(layout.sum_bound, shape.sum_bits, bool(shape.sum_rule) or activity)
+    state, tally = np.zeros(7, dtype=np.int64), np.zeros(len(kernel.TALLY), dtype=np.int64)
+    stepped = int(kernel.run(_planes(shape, lane_type), shape, data, layout.table, state, tally))
+    gemm = job.operands.gemm
+    return RegisterRun(
+        outputs=_outputs(roles, gemm, data.memory),
+        cycles=stepped,
+        hop_events=_outputs(roles, gemm, data.hop_events),
+        accumulator_events=_outputs(roles, gemm, data.memory_events),
+        toggles=_toggles(roles, tally) if activity else None,
+        counts=_counts(roles, job, tally) if activity else None,
+    )
+
+
+def lane_dtype(bound: int, bits: int, exact_width: bool) -> type[np.integer[Any]]:
+    """Return the narrowest lanes that hold every exact sum, and the register where its width matters."""
+    fits = bound <= INT32_MAX and (bits <= 32 or not exact_width)
+    return np.int32 if fits else np.int64
+
+
+def aligned(count: int, dtype: type[np.integer[Any]]) -> NDArray[Any]:
+    """Return zeros that start at a cache line, for whole-vector stores."""
+    raw = np.zeros(count * np.dtype(dtype).itemsize + 64, dtype=np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + count * np.dtype(dtype).itemsize].view(dtype)
+
+
+def _rules(
+    job: Job, stream: NDArray[np.int32], still: NDArray[np.int32], bias: NDArray[np.int64]
+) -> tuple[int, int, int]:
+    """Tell which rules can act on these operands, and how large a sum can get before a rule acts."""
+    rules, fold_k = job.accumulation, job.array.rows * job.array.products_per_pe
+    largest = int(np.abs(stream).max(initial=0))
+    columns = np.abs(still.astype(np.int64)).reshape(-1, fold_k, still.shape[1]).sum(axis=1)
+    psum_bound = largest * int(columns.max())
+    total_bound = largest * int(columns.sum(axis=0).max()) + int(np.abs(bias).max(initial=0))
+    hops_safe = psum_bound < 1 << (rules.psum_bits - 1)
+    held = psum_bound if hops_safe else 1 << (rules.psum_bits - 1)
+    product = largest * int(np.abs(still).max(initial=0)) * job.array.products_per_pe
+    sum_bound = psum_bound if hops_safe else held + product
+    memory_bound = total_bound if hops_safe else held * len(columns) + int(np.abs(bias).max(initial=0))
+    memory_safe = memory_bound < 1 << (rules.acc_bits - 1)
+    if max(sum_bound, memory_bound) >= 1 << 62:
+        raise ValueError("run_gemm: exact sums must fit 62 bits; narrow the operands or the accumulators")
+    return (
+        kernel.RULES["none" if hops_safe else rules.psum_overflow],
+        kernel.RULES["none" if memory_safe else rules.acc_overflow],
+        sum_bound,
+    )
+
+
+def _shape(roles: Roles, job: Job, layout: Layout, activity: bool) -> kernel.Shape:
+    rules, array, operands = job.accumulation, job.array, job.operands
+    weight_mask, act_mask = (1 << operands.weight_bits) - 1, (1 << operands.act_bits) - 1
+    return kernel.Shape(
+        rows=array.rows,
+        cols=array.cols,
+        lanes=array.products_per_pe,
+        depth=array.pipeline_depth,
+        banks=job.banks,
+        sum_bits=rules.psum_bits,
+        sum_rule=layout.sum_rule,
+        memory_bits=rules.acc_bits,
+        memory_rule=layout.memory_rule,
+        stream_mask=act_mask if roles.weights_stay else weight_mask,
+        still_mask=weight_mask if roles.weights_stay else act_mask,
+        sum_mask=(1 << rules.psum_bits) - 1 if rules.psum_bits < 64 else -1,
+        activity=activity,
+    )
+
+
+def _planes(shape: kernel.Shape, lane_type: type[np.integer[Any]]) -> kernel.Planes:
+    """Allocate the registers, all zero: the state after reset."""
+    cells, column = shape.rows * shape.cols, shape.rows * shape.lanes
+    operands = cells * shape.lanes
+    line = 64 // np.dtype(lane_type).itemsize
+    moving = _double(operands + column, column, np.int32)
+    sums = _double(_round_up(cells + 1, line), 1, lane_type)
+    events = _double(_round_up(cells + 1, line) if shape.sum_rule else 1, 1, lane_type)
+    valid = _double(operands + column if shape.activity else column, column, np.int32)
+    banks = aligned(shape.banks * operands, np.int32).reshape(shape.banks, shape.cols, shape.lanes, shape.rows)
+    inner = aligned(cells, lane_type)
+    inner[:] = np.tile(np.where(np.arange(shape.rows) == 0, 0, -1), shape.cols)
+    return kernel.Planes(
+        moving_in=moving[0],
+        moving_reg=moving[1],
+        sum_in=sums[0],
+        sum_reg=sums[1],
+        event_in=events[0],
+        event_reg=events[1],
+        valid_in=valid[0],
+        valid_reg=valid[1],
+        banks=banks,
+        selected=banks.reshape(-1) if shape.banks == 1 else aligned(operands, np.int32),
+        useful=aligned(operands if shape.activity else 0, np.int32),
+        inner=inner,
+        products=aligned(shape.depth * cells, lane_type).reshape(shape.depth, cells),
+        scratch=np.zeros(shape.rows, dtype=np.int32),
+        sum_mask=np.array([shape.sum_mask], dtype=np.int64).astype(lane_type),
+    )
+
+
+def _double(side: int, offset: int, dtype: type[np.integer[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return two sides of `side` elements, seen from what arrives and, `offset` elements on, from the registers."""
+    lead = -offset % (64 // np.dtype(dtype).itemsize)
+    memory = aligned(lead + 2 * side + offset, dtype)[lead:]
+    return memory[: 2 * side].reshape(2, side), memory[offset : offset + 2 * side].reshape(2, side)
+
+
+def _outputs(roles: Roles, gemm: Gemm, memory: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the memory's used part as [m, n]."""
+    return memory[:, : gemm.n].copy() if roles.weights_stay else memory[:, : gemm.m].T.copy()
+
+
+def _toggles(roles: Roles, tally: NDArray[np.int64]) -> Toggles:
+    seen = dict(zip(kernel.TALLY, tally.tolist(), strict=True))
+    moving, still = ("moving", "stationary") if roles.weights_stay else ("stationary", "moving")
+    return Toggles(
+        weight_register_toggles=seen[f"{still}_toggles"],
+        activation_register_toggles=seen[f"{moving}_toggles"],
+        psum_register_toggles=seen["sum_toggles"],
+        zero_activation_macs=seen[f"zero_{moving}"],
+        zero_weight_macs=seen[f"zero_{still}"],
+        zero_macs=seen["zero_either"],
+    )
+
+
+def _counts(roles: Roles, job: Job, tally: NDArray[np.int64]) -> Counts:
+    seen = dict(zip(kernel.TALLY, tally.tolist(), strict=True))
+    moving, still = ("moving", "stationary") if roles.weights_stay else ("stationary", "moving")
+    closed = counts(roles, job.operands.gemm, job.array, job.stream_tile)
+    outputs = job.operands.gemm.m * job.operands.gemm.n
+    return Counts(
+        macs=seen["macs"],
+        weight_register_writes=seen[f"{still}_writes"],
+        activation_register_writes=seen[f"{moving}_writes"],
+        psum_register_writes=seen["sum_writes"] // job.array.products_per_pe,
+        weight_buffer_reads=seen[f"{still}_reads"],
+        activation_buffer_reads=seen[f"{moving}_reads"],
+        bias_reads=closed.bias_reads,
+        accumulator_reads=seen["memory_writes"] - outputs,
+        accumulator_writes=seen["memory_writes"],
+    )
+
+
+def _chunk(length: int, stream_tile: int | None) -> int:
+    if stream_tile is not None and stream_tile < 1:
+        raise ValueError(f"stream_tile must be >= 1 (got {stream_tile})")
+    return length if stream_tile is None else min(stream_tile, length)
+
+
+def _round_up(value: int, step: int) -> int:
+    return ceil_div(value, step) * step

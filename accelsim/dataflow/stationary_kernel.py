@@ -1,0 +1,415 @@
+"""Register-level engine of the arrays that hold an operand still: weight- and input-stationary.
+
+Contract. ``stream[t, k]`` enters at the left, k over rows; ``still[k, c]`` stays in the PEs, k over rows, c over
+columns; sums move down. WS streams activations past weights, IS streams weights past activations: one engine. In every
+cycle PE (r, c), with registers ``moving``, ``sum`` and one or two (ping-pong) ``still``,
+
+* multiplies the operand arriving from the left (column 0: from the edge) with its selected ``still`` register;
+* at the clock edge ``moving`` takes the arriving operand and ``sum`` takes rule(sum of the PE above + product), row 0
+  adding to zero. The accumulator memory under row rows - 1 adds what leaves the column, in fold order.
+
+Element t of a fold that starts streaming in cycle s is at PE (r, c) in cycle s + t + r + c: rows are fed skewed, zeros
+enter where there is no data. Stationary operands shift in from the top, that of row rows - 1 first, one per cycle,
+column c delayed by c cycles; in load step j (0 .. rows - 1) the rows 0 .. j shift, so that a row takes nothing but its
+own operand and those of the rows below it. Idle rows and columns are loaded with zeros. Fold f uses bank f mod banks;
+PE (r, c) selects it from cycle s + r + c on.
+
+``isolated`` has one bank: fold f + 1 loads when the last sum of fold f has been collected. ``overlapped`` has two:
+fold f + 1 loads from the cycle in which fold f starts to stream, and streams once loaded and fold f's last element is
+in. The controller decides this cycle by cycle; no cycle is computed.
+
+Planes are flat, ordered (column, product lane, row): a hop to the right is a copy between aligned blocks, a hop down
+is an offset of one, so both vectorise. Two sets of planes alternate, as the two sides of the clock edge. `run` unpacks
+its tuples once: taking an array out of a tuple costs an atomic reference count, which per cycle would cost more than
+the cycle.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import config, njit, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+PAD = 16
+"""Elements before a plane of sums, so that the element before the first exists and the first is aligned."""
+
+RULES = {"none": 0, "wrap": 1, "saturate": 2, "error": 1}
+"""Kernel codes; an error wraps on and is raised by the caller, who alone can name the place."""
+
+TALLY = (
+    "stationary_toggles",
+    "moving_toggles",
+    "sum_toggles",
+    "macs",
+    "zero_moving",
+    "zero_stationary",
+    "zero_either",
+    "moving_writes",
+    "sum_writes",
+    "stationary_writes",
+    "moving_reads",
+    "stationary_reads",
+    "memory_writes",
+)
+_STILL_TOGGLES, _MOVING_TOGGLES, _SUM_TOGGLES = 0, 1, 2
+_MACS, _ZERO_MOVING, _ZERO_STILL, _ZERO_EITHER = 3, 4, 5, 6
+_MOVING_WRITES, _SUM_WRITES, _STILL_WRITES = 7, 8, 9
+_MOVING_READS, _STILL_READS, _MEMORY_WRITES = 10, 11, 12
+
+
+class Planes(NamedTuple):
+    """The array's registers. Index 0 of a double plane is the side of the clock edge: cycle mod 2 holds, the other takes.
+
+    `*_in[side]` is what arrives at each PE, `*_reg[side]` what its register holds: two views of one memory, shifted.
+    """
+
+    moving_in: NDArray[Any]  # [2, >= cols * lanes * rows]
+    moving_reg: NDArray[Any]
+    sum_in: NDArray[Any]  # [2, >= cols * rows]
+    sum_reg: NDArray[Any]
+    event_in: NDArray[Any]  # overflows met by the sum beside it
+    event_reg: NDArray[Any]
+    valid_in: NDArray[Any]  # 3 beside an element of a stream, else 0; only where activity is counted
+    valid_reg: NDArray[Any]
+    banks: NDArray[Any]  # [banks, cols, lanes, rows]
+    selected: NDArray[Any]  # [cols * lanes * rows], the output of the bank multiplexer
+    useful: NDArray[Any]  # the same shape: bit 0 row and lane hold an element, bit 1 column in use
+    inner: NDArray[Any]  # [cols * rows]: 0 in row 0, which adds to zero, else -1
+    products: NDArray[Any]  # [depth, cols * rows]: index 0 the multiplier's output, then its pipeline registers
+    scratch: NDArray[Any]  # [rows]
+    sum_mask: NDArray[Any]  # [1], of the sums' type: the bits of a sum register
+
+
+class Shape(NamedTuple):
+    """Sizes and rules."""
+
+    rows: int
+    cols: int
+    lanes: int
+    depth: int
+    banks: int
+    sum_bits: int
+    sum_rule: int
+    memory_bits: int
+    memory_rule: int
+    stream_mask: int
+    still_mask: int
+    sum_mask: int
+    activity: bool
+
+
+class Data(NamedTuple):
+    """Operands padded with zeros to whole folds, and the accumulator memory with its overflow maps."""
+
+    stream: NDArray[Any]  # [t, k]
+    still: NDArray[Any]  # [k, c]
+    memory: NDArray[Any]  # [t, c], holds the bias at the start
+    hop_events: NDArray[Any]  # [t, c]
+    memory_events: NDArray[Any]  # [t, c]
+
+
+@intrinsic
+def _count_ones(_typing: Any, x: Any) -> Any:  # pragma: no cover - compiled
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return (x(x), codegen) if isinstance(x, types.Integer) else None
+
+
+if config.DISABLE_JIT:
+
+    def _ones(x: Any) -> Any:
+        return (int(x) & ((1 << 8 * x.itemsize) - 1)).bit_count()
+
+else:
+
+    @njit(cache=True)
+    def _ones(x):  # type: ignore[no-untyped-def]
+        """Number of ones of an integer of any width."""
+        return _count_ones(x)
+
+
+@njit(cache=True)
+def _multiply_add(moving_in, moving_reg, still, sum_in, sum_reg, inner, side):  # type: ignore[no-untyped-def]
+    """One clock edge of all PEs with one product and one MAC stage: multiply, add, hop down, hop right."""
+    for i in range(still.size):
+        x = moving_in[side, i]
+        moving_reg[1 - side, i] = x
+        sum_reg[1 - side, i] = (sum_in[side, i] & inner[i]) + x * still[i]
+
+
+@njit(cache=True)
+def _multiply(moving, still, products, side):  # type: ignore[no-untyped-def]
+    """Product registers shift, then every multiplier puts out the exact sum over its lanes.
+
+    moving[2, > cols, lanes, rows], still[cols, lanes, rows], products[depth, cols, rows].
+    """
+    cols, lanes, rows = still.shape
+    for stage in range(products.shape[0] - 1, 0, -1):
+        for c in range(cols):
+            for r in range(rows):
+                products[stage, c, r] = products[stage - 1, c, r]
+    for c in range(cols):
+        for r in range(rows):
+            products[0, c, r] = moving[side, c, 0, r] * still[c, 0, r]
+        for lane in range(1, lanes):
+            for r in range(rows):
+                products[0, c, r] += moving[side, c, lane, r] * still[c, lane, r]
+
+
+@njit(cache=True)
+def _hop(moving_in, moving_reg, still, side):  # type: ignore[no-untyped-def]
+    """One clock edge of the moving registers."""
+    for i in range(still.size):
+        moving_reg[1 - side, i] = moving_in[side, i]
+
+
+@njit(cache=True)
+def _add(products, sum_in, sum_reg, inner, side):  # type: ignore[no-untyped-def]
+    """One clock edge of the sum registers, given the products that have reached the adders: the last stage's."""
+    last = products.shape[0] - 1
+    for i in range(inner.size):
+        sum_reg[1 - side, i] = (sum_in[side, i] & inner[i]) + products[last, i]
+
+
+@njit(cache=True)
+def _obey(sum_reg, event_in, event_reg, inner, bits, rule, side):  # type: ignore[no-untyped-def]
+    """Bring the new sums into range; overflows are counted along with the sum that they befell."""
+    half = np.int64(1) << (bits - 1)
+    if rule == 1:
+        for i in range(inner.size):
+            s = sum_reg[1 - side, i]
+            sum_reg[1 - side, i] = ((s + half) & (half + half - 1)) - half
+            event_reg[1 - side, i] = (event_in[side, i] & inner[i]) + (1 if sum_reg[1 - side, i] != s else 0)
+    else:
+        for i in range(inner.size):
+            s = sum_reg[1 - side, i]
+            sum_reg[1 - side, i] = min(max(s, -half), half - 1)
+            event_reg[1 - side, i] = (event_in[side, i] & inner[i]) + (1 if sum_reg[1 - side, i] != s else 0)
+
+
+@njit(cache=True)
+def _sum_toggles(sum_reg, mask, size):  # type: ignore[no-untyped-def]
+    """Bits in which the sum registers differ across the clock edge; mask[1] of the lanes' own type."""
+    total = np.int32(0)
+    for i in range(size):
+        total = np.int32(total + np.int32(_ones((sum_reg[0, i] ^ sum_reg[1, i]) & mask[0])))
+    return np.int64(total)
+
+
+@njit(cache=True)
+def _watch(moving_in, moving_reg, still, valid_in, valid_reg, useful, tally, mask_side):  # type: ignore[no-untyped-def]
+    """Count what the coming clock edge does to the moving registers and the MACs; move the valid bits along."""
+    mask, side = np.int32(mask_side[0]), mask_side[1]
+    toggles = np.int32(0)
+    macs, zero_x, zero_w, zero_xw = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+    writes, columns = np.int32(0), np.int32(0)
+    for i in range(still.size):
+        valid = valid_in[side, i]
+        valid_reg[1 - side, i] = valid
+        flags = np.int32(valid & useful[i])
+        toggles = np.int32(toggles + np.int32(_ones((moving_reg[side, i] ^ moving_in[side, i]) & mask)))
+        mac = np.int32(1) if flags == 3 else np.int32(0)
+        x = mac if moving_in[side, i] == 0 else np.int32(0)
+        w = mac if still[i] == 0 else np.int32(0)
+        macs = np.int32(macs + mac)
+        zero_x = np.int32(zero_x + x)
+        zero_w = np.int32(zero_w + w)
+        zero_xw = np.int32(zero_xw + np.int32(x | w))
+        writes = np.int32(writes + np.int32(flags & 1))
+        columns = np.int32(columns + np.int32(flags >> 1))
+    tally[_MOVING_TOGGLES] += toggles
+    tally[_MACS] += macs
+    tally[_ZERO_MOVING] += zero_x
+    tally[_ZERO_STILL] += zero_w
+    tally[_ZERO_EITHER] += zero_xw
+    tally[_MOVING_WRITES] += writes
+    tally[_SUM_WRITES] += columns
+
+
+@njit(cache=True)
+def _feed(moving, stream, folds, f, age, side):  # type: ignore[no-untyped-def]
+    """Present a fold's skewed elements at the left edge: row r gets element age - r. moving[2, > cols, lanes, rows]."""
+    t0, length, k0 = folds[f, 0], folds[f, 1], folds[f, 2]
+    lanes, rows = moving.shape[2], moving.shape[3]
+    for r in range(max(0, age - length + 1), min(rows, age + 1)):
+        for lane in range(lanes):
+            moving[side, 0, lane, r] = stream[t0 + age - r, k0 + r * lanes + lane]
+
+
+@njit(cache=True)
+def _feed_valid(valid, folds, f, age, tally, side):  # type: ignore[no-untyped-def]
+    """Send valid bits along with what `_feed` presents, and count the elements read. valid[2, > cols, lanes, rows]."""
+    length, k0, k1 = folds[f, 1], folds[f, 2], folds[f, 3]
+    lanes, rows = valid.shape[2], valid.shape[3]
+    for r in range(max(0, age - length + 1), min(rows, age + 1)):
+        for lane in range(lanes):
+            valid[side, 0, lane, r] = 3
+            tally[_MOVING_READS] += 1 if k0 + r * lanes + lane < k1 else 0
+
+
+@njit(cache=True)
+def _select(banks, selected, useful, folds, f, age):  # type: ignore[no-untyped-def]
+    """Turn the PEs of one anti-diagonal, r + c = age, to the bank of fold f. useful has no columns unless watched."""
+    k0, k1, c0, c1 = folds[f, 2], folds[f, 3], folds[f, 4], folds[f, 5]
+    count, cols, lanes, rows = banks.shape
+    for c in range(max(0, age - rows + 1), min(cols, age + 1)):
+        r = age - c
+        for lane in range(lanes):
+            selected[c, lane, r] = banks[f % count, c, lane, r]
+            if useful.shape[0]:
+                useful[c, lane, r] = (1 if k0 + r * lanes + lane < k1 else 0) + (2 if c0 + c < c1 else 0)
+
+
+@njit(cache=True)
+def _load(banks, scratch, still, folds, f, age):  # type: ignore[no-untyped-def]
+    """One clock edge of the load chains: column c is at step age - c, its rows 0 .. step take from above."""
+    k0, c0 = folds[f, 2], folds[f, 4]
+    count, cols, lanes, rows = banks.shape
+    bank = f % count
+    for c in range(max(0, age - rows + 1), min(cols, age + 1)):
+        step = age - c
+        for lane in range(lanes):
+            for r in range(rows):
+                scratch[r] = banks[bank, c, lane, r]
+            for r in range(1, step + 1):
+                banks[bank, c, lane, r] = scratch[r - 1]
+            banks[bank, c, lane, 0] = still[k0 + (rows - 1 - step) * lanes + lane, c0 + c]
+
+
+@njit(cache=True)
+def _watch_load(banks, still, folds, f, age, mask, tally):  # type: ignore[no-untyped-def]
+    """Count what `_load` is about to do."""
+    k0, k1, c0, c1 = folds[f, 2], folds[f, 3], folds[f, 4], folds[f, 5]
+    count, cols, lanes, rows = banks.shape
+    bank = f % count
+    for c in range(max(0, age - rows + 1), min(cols, age + 1)):
+        first = rows - 1 - (age - c)
+        for lane in range(lanes):
+            coming = still[k0 + first * lanes + lane, c0 + c]
+            toggles = _ones((banks[bank, c, lane, 0] ^ coming) & np.int32(mask))
+            for r in range(1, age - c + 1):
+                toggles += _ones((banks[bank, c, lane, r] ^ banks[bank, c, lane, r - 1]) & np.int32(mask))
+            tally[_STILL_TOGGLES] += toggles
+            if c0 + c < c1:
+                tally[_STILL_READS] += 1 if k0 + first * lanes + lane < k1 else 0
+                tally[_STILL_WRITES] += max(0, (k1 - k0 - lane + lanes - 1) // lanes - first)
+
+
+@njit(cache=True)
+def _collect(sum_reg, memory, folds, f, age, size, side):  # type: ignore[no-untyped-def]
+    """The accumulator memory adds what has just reached the bottom row: column c has the sum of element age - c."""
+    t0, length, c0 = folds[f, 0], folds[f, 1], folds[f, 4]
+    rows, cols = size
+    for c in range(max(0, age - length + 1), min(cols, age + 1)):
+        memory[t0 + age - c, c0 + c] += sum_reg[1 - side, c * rows + rows - 1]
+
+
+@njit(cache=True)
+def _obey_memory(memory, events, folds, f, age, size, rule):  # type: ignore[no-untyped-def]
+    """Bring what `_collect` has just added to into range. rule = (bits, code)."""
+    t0, length, c0 = folds[f, 0], folds[f, 1], folds[f, 4]
+    half = np.int64(1) << (rule[0] - 1)
+    for c in range(max(0, age - length + 1), min(size[1], age + 1)):
+        total = memory[t0 + age - c, c0 + c]
+        held = min(max(total, -half), half - 1)
+        if held != total:
+            events[t0 + age - c, c0 + c] += 1
+            memory[t0 + age - c, c0 + c] = held if rule[1] == 2 else ((total + half) & (half + half - 1)) - half
+
+
+@njit(cache=True)
+def _count_writes(folds, f, age, cols, tally):  # type: ignore[no-untyped-def]
+    """Count the sums that `_collect` has just taken from columns in use."""
+    used = folds[f, 5] - folds[f, 4]
+    tally[_MEMORY_WRITES] += max(0, min(cols, age + 1, used) - max(0, age - folds[f, 1] + 1))
+
+
+@njit(cache=True)
+def _control(state, started, folds, shape):  # type: ignore[no-untyped-def]
+    """Start what may start in this cycle, and pass over what has ended.
+
+    state = [cycle, folds begun to load, folds begun to stream, then the first fold still loading, turning PEs to its
+    bank, feeding, being collected]; started[0, f], started[1, f] = cycle in which fold f began to load, to stream.
+    """
+    cycle, rows, cols = state[0], shape.rows, shape.cols
+    loads, streams = state[1], state[2]
+    if streams < loads and cycle - started[0, streams] >= rows:
+        if streams == 0 or cycle - started[1, streams - 1] >= folds[streams - 1, 1]:
+            started[1, streams] = cycle
+            streams += 1
+    free = streams == loads if shape.banks == 2 else state[6] == loads
+    if loads < folds.shape[0] and free:
+        started[0, loads] = cycle
+        loads += 1
+    state[1], state[2] = loads, streams
+    if state[3] < loads and cycle - started[0, state[3]] > rows + cols - 2:
+        state[3] += 1
+    if state[4] < streams and cycle - started[1, state[4]] > rows + cols - 2:
+        state[4] += 1
+    if state[5] < streams and cycle - started[1, state[5]] > folds[state[5], 1] + rows - 2:
+        state[5] += 1
+
+
+@njit(cache=True)
+def run(planes, shape, data, folds, state, tally):  # type: ignore[no-untyped-def]
+    """Step the array until the last sum of the last fold has been collected; return the cycles stepped.
+
+    folds[f] = (t0, length, k0, k1, c0, c1); planes, memory, event maps and tally are updated in place.
+    """
+    rows, cols, lanes, watched = shape.rows, shape.cols, shape.lanes, shape.activity
+    moving_in, moving_reg, sum_in, sum_reg = planes.moving_in, planes.moving_reg, planes.sum_in, planes.sum_reg
+    event_in, event_reg, valid_in, valid_reg = planes.event_in, planes.event_reg, planes.valid_in, planes.valid_reg
+    banks, selected, useful, inner = planes.banks, planes.selected, planes.useful, planes.inner
+    products, scratch, mask = planes.products, planes.scratch, planes.sum_mask
+    stream, still, memory = data.stream, data.still, data.memory
+    hop_events, memory_events = data.hop_events, data.memory_events
+    edge = moving_in.reshape((2, cols + 1, lanes, rows))
+    edge_valid = valid_in.reshape((2, -1, lanes, rows))
+    mux, used = selected.reshape((cols, lanes, rows)), useful.reshape((-1, lanes, rows))
+    stages = products.reshape((-1, cols, rows))
+    started = np.zeros((2, folds.shape[0] + 1), dtype=np.int64)
+    size, plain = (rows, cols), lanes == 1 and products.shape[0] == 1
+    lag, memory_rule = rows - 1 + shape.depth - 1, (shape.memory_bits, shape.memory_rule)
+    while state[6] < folds.shape[0]:
+        cycle = state[0]
+        side = cycle & 1
+        _control(state, started, folds, shape)
+        edge[side, 0] = 0
+        for f in range(state[5], state[2]):
+            _feed(edge, stream, folds, f, cycle - started[1, f], side)
+        for f in range(state[4], state[2]):
+            _select(banks, mux, used, folds, f, cycle - started[1, f])
+        if watched:
+            edge_valid[side, 0] = 0
+            for f in range(state[5], state[2]):
+                _feed_valid(edge_valid, folds, f, cycle - started[1, f], tally, side)
+            _watch(moving_in, moving_reg, selected, valid_in, valid_reg, useful, tally, (shape.stream_mask, side))
+            for f in range(state[3], state[1]):
+                _watch_load(banks, still, folds, f, cycle - started[0, f], shape.still_mask, tally)
+        if plain:
+            _multiply_add(moving_in, moving_reg, selected, sum_in, sum_reg, inner, side)
+        else:
+            _multiply(edge, mux, stages, side)
+            _hop(moving_in, moving_reg, selected, side)
+            _add(products, sum_in, sum_reg, inner, side)
+        if shape.sum_rule:
+            _obey(sum_reg, event_in, event_reg, inner, shape.sum_bits, shape.sum_rule, side)
+        if watched:
+            tally[_SUM_TOGGLES] += _sum_toggles(sum_reg, mask, inner.size)
+        for f in range(state[3], state[1]):
+            _load(banks, scratch, still, folds, f, cycle - started[0, f])
+        for f in range(state[6], state[2]):
+            age = cycle - started[1, f] - lag
+            _collect(sum_reg, memory, folds, f, age, size, side)
+            if shape.sum_rule:
+                _collect(event_reg, hop_events, folds, f, age, size, side)
+            if shape.memory_rule:
+                _obey_memory(memory, memory_events, folds, f, age, size, memory_rule)
+            if watched:
+                _count_writes(folds, f, age, cols, tally)
+            if age == folds[f, 1] + cols - 2:
+                state[6] += 1
+        state[0] = cycle + 1
+    return state[0]
