@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from accelsim.arith import REQUANT_RULES, bits_for
+from accelsim.arith import REQUANT_RULES, bits_for, pot_exponent
 from accelsim.program import (
     OPS,
     Add,
@@ -151,6 +151,10 @@ def _check_requantize(op: Requantize, inputs: list[Tensor], output: Tensor, wher
         where,
         "has a multiplier that is negative or not finite",
     )
+    _require(bool(np.all(op.multiplier < 2.0**31)), where, "has a multiplier of 2**31 or more; sums would be scaled up")
+    if op.rule == "pot_shift":
+        for multiplier in op.multiplier.tolist():
+            _require(-31 < pot_exponent(multiplier) <= 62, where, f"shifts out of range (multiplier {multiplier})")
     needs_bias = REQUANT_RULES[op.rule].float_bias
     _require(
         needs_bias == (op.float_bias is not None),
@@ -159,7 +163,7 @@ def _check_requantize(op: Requantize, inputs: list[Tensor], output: Tensor, wher
     )
     if op.rule not in ("float32_rne", "fbgemm"):
         _require(
-            inputs[0].magnitude < 2**31,
+            max(abs(inputs[0].low - op.zero_in), abs(inputs[0].high - op.zero_in)) < 2**31,
             where,
             f"uses rule {op.rule}, which holds sums in 32 bits; {inputs[0].name!r} can reach {inputs[0].magnitude}",
         )
@@ -176,6 +180,18 @@ def _check_clamp(low: int, high: int, output: Tensor, where: str) -> None:
 
 def _check_clamping(op: Any, inputs: list[Tensor], output: Tensor, where: str) -> None:
     _check_clamp(op.low, op.high, output, where)
+
+
+def _check_channel_clamp(op: Clamp, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    low, high = np.asarray(op.low), np.asarray(op.high)
+    for limits in (low, high):
+        _require(
+            limits.shape in ((), output.shape[-1:]),
+            where,
+            f"has {limits.shape} limits for {output.shape[-1]} channels",
+        )
+    _require(bool(np.all(low <= high)), where, "has a channel whose lower limit is above its upper one")
+    _check_clamp(int(low.min()), int(high.max()), output, where)
 
 
 def _check_duplicate(op: Duplicate, inputs: list[Tensor], output: Tensor, where: str) -> None:
@@ -213,6 +229,42 @@ def _check_same_grid(op: Op, inputs: list[Tensor], output: Tensor, where: str) -
         )
 
 
+def _check_pool(op: MaxPool | AvgPool, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    dilation = op.dilation if isinstance(op, MaxPool) else (1, 1)
+    reach = [d * (k - 1) + 1 for k, d in zip(op.kernel, dilation, strict=True)] * 2
+    inside = all(pad < extent for pad, extent in zip(op.padding, reach, strict=True))
+    _require(inside, where, f"has padding {op.padding} that holds whole {op.kernel} windows")
+    if isinstance(op, MaxPool):
+        _check_same_grid(op, inputs, output, where)
+    else:
+        _check_clamp(op.low, op.high, output, where)
+
+
+def _check_pad(op: Pad, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    _check_same_grid(op, inputs, output, where)
+    _check_clamp(op.value, op.value, output, where)
+
+
+def _check_mul(op: Mul, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    reach = [max(abs(t.low - z), abs(t.high - z)) for t, z in zip(inputs, op.zero_points, strict=True)]
+    _require(
+        reach[0] * reach[1] <= output.magnitude, where, f"can reach ±{reach[0] * reach[1]}, beyond its output's range"
+    )
+
+
+def _check_gather(op: Gather, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    rows = op.rows.shape[0]
+    in_table = inputs[0].low >= 0 and inputs[0].high < rows
+    _require(in_table, where, f"has {rows} rows for indices {inputs[0].low}..{inputs[0].high}")
+    if not isinstance(op.rows, Blank):
+        _check_clamp(int(op.rows.min()), int(op.rows.max()), output, where)
+
+
+def _check_transpose(op: Transpose, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    _require(sorted(op.axes) == list(range(len(op.axes))), where, f"has axes {op.axes}, no permutation")
+    _check_same_grid(op, inputs, output, where)
+
+
 def _check_softmax(op: Softmax, inputs: list[Tensor], output: Tensor, where: str) -> None:
     entries = op.exponentials
     ordered = bool(np.all(np.diff(entries) <= 0)) and int(entries[0]) > 0 and int(entries[-1]) >= 0
@@ -232,14 +284,17 @@ _OP_CHECKS: dict[type[Op], Callable[[Any, list[Tensor], Tensor, str], None]] = {
     MatMul: _check_matmul,
     Requantize: _check_requantize,
     Add: _check_clamping,
-    AvgPool: _check_clamping,
-    Clamp: _check_clamping,
+    AvgPool: _check_pool,
+    Clamp: _check_channel_clamp,
     Duplicate: _check_duplicate,
     Table: _check_table,
-    MaxPool: _check_same_grid,
+    MaxPool: _check_pool,
+    Pad: _check_pad,
+    Mul: _check_mul,
+    Gather: _check_gather,
     Concat: _check_same_grid,
     Reshape: _check_same_grid,
-    Transpose: _check_same_grid,
+    Transpose: _check_transpose,
     Slice: _check_same_grid,
     Softmax: _check_softmax,
 }
@@ -258,13 +313,18 @@ def window_count(length: int, kernel: int, stride: int, pads: tuple[int, int], d
     return (length + pads[0] + pads[1] - dilation * (kernel - 1) - 1) // stride + 1
 
 
-def _pooled(shape: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape) -> tuple[int, int]:
+def _pooled(shape: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape, where: str) -> tuple[int, ...]:
+    """Return the output's pixels; an axis that a shape of lower rank does not have must keep its length of one."""
     height, width, _ = as_map(shape)
     top, left, bottom, right = padding
-    return (
+    pixels = (
         window_count(height, kernel[0], stride[0], (top, bottom), dilation[0]),
         window_count(width, kernel[1], stride[1], (left, right), dilation[1]),
     )
+    _require(min(pixels) >= 1, where, f"has a window {tuple(kernel)} larger than its padded input {shape}")
+    invented = 3 - len(shape)
+    _require(all(n == 1 for n in pixels[:invented]), where, f"makes {pixels} windows of an input of shape {shape}")
+    return pixels[invented:]
 
 
 def _conv_shape(op: Conv, shapes: list[Shape], where: str) -> Shape:
@@ -279,20 +339,19 @@ def _conv_shape(op: Conv, shapes: list[Shape], where: str) -> Shape:
         where,
         f"has weights for {channels} × {op.groups} groups of channels, its input has {shape[-1]}",
     )
-    pixels = _pooled(shape, (kh, kw), op.stride, op.padding, op.dilation)
-    _require(min(pixels) >= 1, where, f"has a {kh}×{kw} kernel larger than its padded input {shape}")
-    return (*pixels[3 - len(shape) :], out)
+    return (*_pooled(shape, (kh, kw), op.stride, op.padding, op.dilation, where), out)
 
 
 def _pool_shape(op: MaxPool | AvgPool, shapes: list[Shape], where: str) -> Shape:
     dilation = op.dilation if isinstance(op, MaxPool) else (1, 1)
-    pixels = _pooled(shapes[0], op.kernel, op.stride, op.padding, dilation)
-    _require(min(pixels) >= 1, where, f"has a window {op.kernel} larger than its padded input {shapes[0]}")
-    return (*pixels[3 - len(shapes[0]) :], shapes[0][-1])
+    return (*_pooled(shapes[0], op.kernel, op.stride, op.padding, dilation, where), shapes[0][-1])
 
 
 def _matmul_shape(op: MatMul, shapes: list[Shape], where: str) -> Shape:
     first, second = shapes
+    _require(
+        len(first) == len(second) >= 2, where, f"multiplies {first} by {second}; equal ranks of 2 or more are needed"
+    )
     inner, columns = (second[-1], second[-2]) if op.transpose else (second[-2], second[-1])
     _require(first[-1] == inner, where, f"multiplies {first} by {second}")
     heads = (first[:-2], second[:-2])
@@ -302,6 +361,7 @@ def _matmul_shape(op: MatMul, shapes: list[Shape], where: str) -> Shape:
 
 
 def _broadcast_shape(op: Op, shapes: list[Shape], where: str) -> Shape:
+    _require(len(shapes[0]) == len(shapes[1]), where, f"takes operands of equal rank (got {shapes[0]} and {shapes[1]})")
     try:
         return tuple(np.broadcast_shapes(*shapes))
     except ValueError:

@@ -8,6 +8,7 @@ the accelerator's registers any exact product serves, elsewhere a kernel keeps t
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,15 @@ from accelsim import functional, kernels
 from accelsim.arith import Accumulation, signed_range
 from accelsim.config import Accelerator
 from accelsim.int_gemm import limit_threads, use_one_thread
-from accelsim.program import Conv, MatMul, Op, Program, Tensor
+from accelsim.program import Conv, MatMul, Op, Program, Requantize, Tensor
 from accelsim.reference import OverflowMap, accumulate, check_input
 
 Array = NDArray[Any]
 Progress = Callable[[int], None]
+Products = Callable[[Conv | MatMul, list[Array], Tensor], tuple[Array, OverflowMap | None]]
+"""How an engine adds a layer's products up: accumulators, and the overflow where it was looked for."""
 
-CHUNK_BYTES = 1 << 21
+CHUNK_BYTES = 1 << 22
 """Working set that a micro-batch aims at: it should stay in a core's cache."""
 
 
@@ -111,22 +114,23 @@ def execute(
     """
     if not program.has_values:
         raise ValueError(f"Program {program.name!r} holds no weights; it can be priced, not executed")
-    codes = {
-        name: check_input(program, name, inputs).astype(functional.storage_dtype(program.tensors[name]))
-        for name in program.inputs
-    }
+    codes = input_codes(program, inputs)
     rules = accumulations(program, accelerator) if accelerator is not None else {}
     wanted = tuple(dict.fromkeys((*program.outputs, *keep)))
     batch = next(iter(codes.values())).shape[0]
     size = micro_batch(program)
     parts = [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
 
+    def products(op: Conv | MatMul, operands: list[Array], output: Tensor) -> tuple[Array, OverflowMap | None]:
+        return _products(op, operands, output, rules.get(op.name))
+
     def run_part(part: slice) -> Execution:
-        result = _run_batch(program, {name: array[part] for name, array in codes.items()}, rules, wanted)
+        result = run_ops(program, {name: array[part] for name, array in codes.items()}, wanted, products, fused)
         if progress is not None:
             progress(part.stop - part.start)
         return result
 
+    fused = _fused(program, rules, wanted)
     with limit_threads():
         if threads > 1 and len(parts) > 1:
             with ThreadPoolExecutor(threads, initializer=use_one_thread) as pool:
@@ -150,16 +154,54 @@ def micro_batch(program: Program) -> int:
     return max(1, min(256, CHUNK_BYTES // widest))
 
 
-def _run_batch(
-    program: Program, values: dict[str, Array], rules: Mapping[str, Accumulation], wanted: tuple[str, ...]
+def input_codes(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return checked inputs in their narrowest storage types."""
+    return {
+        name: check_input(program, name, inputs).astype(functional.storage_dtype(program.tensors[name]))
+        for name in program.inputs
+    }
+
+
+def _fused(program: Program, rules: Mapping[str, Accumulation], wanted: tuple[str, ...]) -> dict[str, Requantize]:
+    """Return the requantizations that may run in one pass with the layer they alone read, by the layer's name."""
+    readers = program.consumers()
+    found: dict[str, Requantize] = {}
+    for op in program.ops:
+        if not isinstance(op, Conv) or len(readers[op.output]) != 1 or op.output in wanted:
+            continue
+        reader = readers[op.output][0]
+        safe = op.name not in rules or rules[op.name].excludes_overflow(layer_bound(op))
+        if safe and isinstance(reader, Requantize) and functional.fusible(reader):
+            found[op.name] = reader
+    return found
+
+
+def run_ops(
+    program: Program,
+    values: dict[str, Array],
+    wanted: tuple[str, ...],
+    products: Products,
+    fused: Mapping[str, Requantize] = MappingProxyType({}),
 ) -> Execution:
+    """Run all ops on one batch, giving up every tensor after its last reader unless it is wanted.
+
+    `fused` names layers that run together with their requantization.
+    """
+    merged = {op.name for op in fused.values()}
     overflow: dict[str, OverflowMap] = {}
     last_use = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
     for i, op in enumerate(program.ops):
+        if op.name in merged:
+            continue
         operands = [values[name] for name in op.inputs]
         output = program.tensors[op.output]
-        if isinstance(op, Conv | MatMul):
-            values[op.output], found = _products(op, operands, output, rules.get(op.name))
+        if op.name in fused:
+            reader = fused[op.name]
+            assert isinstance(op, Conv)
+            tensors = (output, program.tensors[reader.output])
+            values[reader.output] = functional.conv_requantized(op, reader, operands[0], tensors)
+        elif isinstance(op, Conv | MatMul):
+            values[op.output], found = products(op, operands, output)
             if found is not None:
                 overflow[op.name] = found
         else:

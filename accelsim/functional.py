@@ -57,11 +57,9 @@ def padded_map(codes: Array, padding: tuple[int, int, int, int], fill: int) -> A
         return np.ascontiguousarray(codes)
     batch, height, width, channels = codes.shape
     top, left, bottom, right = padding
-    kind = (
-        codes.dtype
-        if np.can_cast(np.min_scalar_type(fill), codes.dtype)
-        else np.result_type(codes, np.min_scalar_type(fill))
-    )
+    limits = np.iinfo(codes.dtype)
+    holds = limits.min <= fill <= limits.max
+    kind = codes.dtype if holds else np.result_type(codes, np.min_scalar_type(fill))
     out = np.full((batch, height + top + bottom, width + left + right, channels), fill, dtype=kind)
     out[:, top : top + height, left : left + width] = codes
     return out
@@ -92,8 +90,14 @@ def conv_rows(op: Conv, codes: Array) -> Array:
     if geometry[:4] == (1, 1, 1, 1):
         return maps.reshape(-1, channels)
     out = np.empty((maps.shape[0], *_pixels(maps.shape, geometry), kh, kw * channels), dtype=maps.dtype)
-    kernels.im2col(maps, out, geometry)
+    word = _word(channels * maps.itemsize)
+    kernels.im2col(maps.view(word), out.view(word), geometry)
     return out.reshape(-1, kh * kw * channels)
+
+
+def _word(size: int) -> str:
+    """Return the widest integer type that divides a pixel of `size` bytes: windows are copied word by word."""
+    return next(f"u{width}" for width in (8, 4, 2, 1) if size % width == 0)
 
 
 def group_operands(op: Conv, codes: Array) -> list[tuple[Array, Array]]:
@@ -115,8 +119,16 @@ def group_operands(op: Conv, codes: Array) -> list[tuple[Array, Array]]:
 
 def conv(op: Conv, codes: Array, output: Tensor) -> Array:
     """Exact accumulators of a convolution, ``[batch, *output.shape]``."""
-    assert not isinstance(op.weight, Blank)
+    sums = conv_without_bias(op, codes, output)
     assert not isinstance(op.bias, Blank)
+    if op.bias.any():
+        sums += op.bias.astype(sums.dtype)
+    return sums
+
+
+def conv_without_bias(op: Conv, codes: Array, output: Tensor) -> Array:
+    """Exact sums of a convolution's products, ``[batch, *output.shape]``."""
+    assert not isinstance(op.weight, Blank)
     assert not isinstance(op.bound, Blank)
     kind = storage_dtype(output)
     out, kh, kw, channels = op.weight.shape
@@ -125,14 +137,25 @@ def conv(op: Conv, codes: Array, output: Tensor) -> Array:
         geometry = _conv_geometry(op)
         sums = np.empty((maps.shape[0], *_pixels(maps.shape, geometry), out), dtype=kind)
         taps = np.ascontiguousarray(op.weight.reshape(out, kh, kw).transpose(1, 2, 0)).astype(kind)
-        kernels.depthwise(maps, taps, op.bias.astype(kind), sums, geometry[2:])
+        kernels.depthwise(maps, taps, sums, geometry[2:])
         return sums.reshape(-1, *output.shape)
     bound = int(op.bound.max())
     parts = [int_matmul(rows, np.ascontiguousarray(columns), bound) for rows, columns in group_operands(op, codes)]
     sums = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-    if op.bias.any():
-        sums += op.bias.astype(sums.dtype)
     return sums.reshape(-1, *output.shape)
+
+
+def fusible(op: Requantize) -> bool:
+    """Tell whether a requantization has a fast kernel, which may run in one pass with the layer in front of it."""
+    near = max(abs(op.low - op.zero_out), abs(op.high - op.zero_out)) < _MAGIC_RANGE
+    return op.rule == "float32_rne" and not op.zero_in and near
+
+
+def conv_requantized(op: Conv, reader: Requantize, codes: Array, tensors: tuple[Tensor, Tensor]) -> Array:
+    """Convolve, add the bias and requantize in one pass over the sums; `tensors` are accumulator and output."""
+    assert not isinstance(op.bias, Blank)
+    sums = conv_without_bias(op, codes, tensors[0])
+    return _requantize_sums(reader, sums, op.bias.astype(sums.dtype), tensors[1])
 
 
 def matmul_operands(op: MatMul, operands: list[Array]) -> tuple[Array, Array]:
@@ -154,23 +177,22 @@ def matmul(op: MatMul, operands: list[Array], output: Tensor) -> Array:
 def _requantize(op: Requantize, operands: list[Array], output: Tensor) -> Array:
     codes = operands[0]
     kind = storage_dtype(output)
-    near = max(abs(op.low - op.zero_out), abs(op.high - op.zero_out)) < _MAGIC_RANGE
-    if op.rule != "float32_rne" or op.zero_in or not near:
+    if not fusible(op):
         wide = codes.astype(np.int64) - op.zero_in
         clamp = (op.low, op.high)
         codes = requantize(wide, op.multiplier, rule=op.rule, zero_point=op.zero_out, clamp=clamp, bias=op.float_bias)
         return codes.astype(kind)
-    channels = codes.shape[-1]
-    multiplier = np.broadcast_to(op.multiplier.astype(np.float32), (channels,)).copy()
-    out = np.empty(codes.shape, dtype=kind)
-    kernels.requantize_float32(
-        np.ascontiguousarray(codes).reshape(-1, channels),
-        multiplier,
-        op.zero_out,
-        op.low,
-        op.high,
-        out.reshape(-1, channels),
-    )
+    bias = np.zeros(codes.shape[-1], dtype=np.int64 if codes.itemsize > 4 else np.int32)
+    return _requantize_sums(op, codes, bias, output)
+
+
+def _requantize_sums(op: Requantize, sums: Array, bias: Array, output: Tensor) -> Array:
+    channels = sums.shape[-1]
+    multiplier = np.full(channels, op.multiplier, dtype=np.float32)
+    out = np.empty(sums.shape, dtype=storage_dtype(output))
+    flat = np.ascontiguousarray(sums).reshape(-1, channels)
+    limits = (op.zero_out, op.low, op.high)
+    kernels.requantize_float32(flat, bias, multiplier, limits, out.reshape(-1, channels))
     return out
 
 
@@ -178,7 +200,7 @@ def _add(op: Add, operands: list[Array], output: Tensor) -> Array:
     near = max(abs(op.low - op.zero_out), abs(op.high - op.zero_out)) < _MAGIC_RANGE
     if not near or operands[0].dtype.itemsize > 2 or operands[1].dtype.itemsize > 2:
         return reference._add(op, [codes.astype(np.int64) for codes in operands]).astype(storage_dtype(output))
-    first, second = np.broadcast_arrays(*operands)
+    first, second = operands if operands[0].shape == operands[1].shape else np.broadcast_arrays(*operands)
     out = np.empty(first.shape, dtype=storage_dtype(output))
     scaled = [np.float32(sign * multiplier) for sign, multiplier in zip(op.signs, op.multipliers, strict=True)]
     flat = (np.ascontiguousarray(first).ravel(), np.ascontiguousarray(second).ravel())
@@ -220,9 +242,9 @@ def _avg_pool(op: AvgPool, operands: list[Array], output: Tensor) -> Array:
     channels = maps.shape[3]
     multiplier = np.full(channels, op.multiplier / area, dtype=np.float32)
     out = np.empty(sums.shape, dtype=storage_dtype(output))
-    kernels.requantize_float32(
-        sums.reshape(-1, channels), multiplier, op.zero_out, op.low, op.high, out.reshape(-1, channels)
-    )
+    limits = (op.zero_out, op.low, op.high)
+    zeros = np.zeros(channels, dtype=np.int32)
+    kernels.requantize_float32(sums.reshape(-1, channels), zeros, multiplier, limits, out.reshape(-1, channels))
     return out.reshape(-1, *output.shape)
 
 

@@ -38,16 +38,24 @@ def im2col(padded: NDArray[Any], out: NDArray[Any], geometry: tuple[int, int, in
 
 @njit(cache=True, nogil=True)
 def requantize_float32(
-    acc: NDArray[Any], multiplier: NDArray[np.float32], zero_point: int, low: int, high: int, out: NDArray[Any]
+    sums: NDArray[Any],
+    bias: NDArray[Any],
+    multiplier: NDArray[np.float32],
+    output: tuple[int, int, int],
+    out: NDArray[Any],
 ) -> None:
-    """Rule float32_rne on ``acc[m, n]`` with ``multiplier[n]``; low and high are within ±2**21 of the zero point."""
-    floor, ceiling = np.float32(low - zero_point), np.float32(high - zero_point)
-    zero = np.int32(zero_point)
-    for i in range(acc.shape[0]):
-        for j in range(acc.shape[1]):
-            value = np.float32(acc[i, j]) * multiplier[j]
+    """Rule float32_rne on ``sums[m, n] + bias[n]`` with ``multiplier[n]``.
+
+    `output` is (zero point, low, high), the limits within ±2**21 of the zero point.
+    """
+    zero, low, high = output
+    floor, ceiling = np.float32(low - zero), np.float32(high - zero)
+    for i in range(sums.shape[0]):
+        row, target = sums[i], out[i]
+        for j in range(row.size):
+            value = np.float32(row[j] + bias[j]) * multiplier[j]
             value = min(max(value, floor), ceiling)
-            out[i, j] = np.int32((value + RINT) - RINT) + zero
+            target[j] = np.int32((value + RINT) - RINT) + np.int32(zero)
 
 
 @njit(cache=True, nogil=True)
@@ -73,9 +81,7 @@ def add_float32(
 
 
 @njit(cache=True, nogil=True)
-def depthwise(
-    padded: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any], out: NDArray[Any], steps: tuple[int, int, int, int]
-) -> None:
+def depthwise(padded: NDArray[Any], weight: NDArray[Any], out: NDArray[Any], steps: tuple[int, int, int, int]) -> None:
     """Exact depthwise sums: ``padded[b, h, w, c]`` with ``weight[kh, kw, c]`` into ``out[b, oh, ow, c]``."""
     stride_h, stride_w, dilation_h, dilation_w = steps
     kh, kw, channels = weight.shape
@@ -83,8 +89,7 @@ def depthwise(
         for y in range(out.shape[1]):
             for x in range(out.shape[2]):
                 target = out[b, y, x]
-                for c in range(channels):
-                    target[c] = bias[c]
+                target[:] = 0
                 for i in range(kh):
                     for j in range(kw):
                         source = padded[b, y * stride_h + i * dilation_h, x * stride_w + j * dilation_w]

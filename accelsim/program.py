@@ -17,7 +17,7 @@ op              output
                 ties to even; `signs` may subtract
 ``mul``         (x0 - z0) · (x1 - z1), broadcast over axes of length one: an accumulator
 ``duplicate``   y[.., i] = clamp((x[.., source[i]] + offset[i]) >> shift[i], low, high)
-``clamp``       min(max(x, low), high)
+``clamp``       min(max(x, low), high); the limits are one number each, or one per channel (last axis)
 ``max_pool``    maximum over each window, padding ignored
 ``avg_pool``    clamp(rint(float32(Σ window (x - zero_in)) · float32(multiplier / count)) + zero_out); count is the
                 window's area, or, without `count_padding`, the part of it inside the map
@@ -250,7 +250,7 @@ class Duplicate(Op):
     offset, shift
         int64 ``[expanded]``: output code is ``(x + offset) >> shift``; zero for a plain copy.
     low, high
-        Clamp of a halved code.
+        Clamp of every output code.
     """
 
     kind: ClassVar[str] = "duplicate"
@@ -264,12 +264,18 @@ class Duplicate(Op):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Clamp(Op):
-    """Clamp of codes on one grid: ReLU, ReLU6."""
+    """Clamp of codes on one grid: ReLU, ReLU6.
+
+    Parameters
+    ----------
+    low, high
+        For all channels, or int64 ``[channels]``: the caps of an equalized ReLU6.
+    """
 
     kind: ClassVar[str] = "clamp"
 
-    low: int
-    high: int
+    low: int | IntArray
+    high: int | IntArray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

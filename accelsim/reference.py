@@ -299,7 +299,8 @@ def _softmax(op: Softmax, operands: list[Ints]) -> Ints:
     distance = np.clip(largest - codes, 0, op.exponentials.size - 1)
     powers = np.where(valid, op.exponentials.astype(np.int64)[distance], 0)
     total = powers.sum(axis=-1, keepdims=True)
-    return np.minimum((powers * 2**op.out_bits + total // 2) // total, 2**op.out_bits - 1)
+    rounded = (powers * 2**op.out_bits + total // 2) // np.maximum(total, 1)
+    return np.minimum(rounded, 2**op.out_bits - 1)
 
 
 def _norm(op: Norm, operands: list[Ints]) -> Ints:

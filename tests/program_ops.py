@@ -175,7 +175,10 @@ def duplicate(b: Builder, x: Tensor) -> Tensor:
 def clamp(b: Builder, x: Tensor) -> Tensor:
     low = b.integer(x.low, x.high)
     high = b.integer(low, x.high)
-    return b.emit(Clamp, [x], (low, high), x.kind, low=low, high=high)
+    if b.maybe():
+        return b.emit(Clamp, [x], (low, high), x.kind, low=low, high=high)
+    caps = b.values((x.shape[-1],), low, high).astype(np.int64)
+    return b.emit(Clamp, [x], (low, high), x.kind, low=low, high=caps)
 
 
 def max_pool(b: Builder, x: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from accelsim.dataflow.base import (
     check_mode,
     fold_table,
 )
+from accelsim.dataflow.skew import Skew, aligned
 
 INT32_MAX = 2**31 - 1
 
@@ -130,57 +131,61 @@ def counts(roles: Roles, gemm: Gemm, array: ArrayShape, stream_tile: int | None 
 
 @dataclass(frozen=True)
 class Layout:
-    """A job in the engine's terms: padded operands, folds, and which rules can act at all.
+    """A job in the engine's terms: operands by role, folds, and which rules can act at all.
 
     Parameters
     ----------
-    stream, still
-        ``[t, k]`` and ``[k, c]``, int32, zeros up to whole folds.
-    memory, memory_events
-        ``[t, c]``: the accumulator memory holding the bias, and the overflows of loading it.
+    stream
+        int32 ``[t, k]``.
+    still
+        int32 ``[k, c]``, zeros up to whole folds.
+    bias, bias_events
+        int64 ``[n]``: what the accumulator starts with, and overflows on loading it.
     table
         int64 ``[folds, 6]``: t0, length, k0, k1, c0, c1.
     sum_rule, memory_rule
         Kernel codes, 0 where no sum can overflow.
-    sum_bound
-        Largest magnitude of an exact sum that a hop can meet.
+    sum_bound, bound
+        Largest magnitude of an exact sum that a hop can meet, and that a hop or the memory can.
     """
 
     stream: NDArray[np.int32]
     still: NDArray[np.int32]
-    memory: NDArray[np.int64]
-    memory_events: NDArray[np.int64]
+    bias: NDArray[np.int64]
+    bias_events: NDArray[np.int64]
     table: NDArray[np.int64]
     sum_rule: int
     memory_rule: int
     sum_bound: int
+    bound: int
 
 
 def lay_out(roles: Roles, job: Job) -> Layout:
     """Bring a job into the engine's terms."""
-    rules, array = job.accumulation, job.array
-    gemm = job.operands.gemm
-    stream, still = (
-        (job.operands.a, job.operands.w) if roles.weights_stay else (job.operands.w.T, job.operands.a.T)
-    )
-    fold_k = array.rows * array.products_per_pe
-    k_padded, c_padded = _round_up(gemm.k, fold_k), _round_up(still.shape[1], array.cols)
-    stream_padded = np.zeros((stream.shape[0], k_padded), dtype=np.int32)
-    stream_padded[:, : gemm.k] = stream
-    still_padded = np.zeros((k_padded, c_padded), dtype=np.int32)
-    still_padded[: gemm.k, : still.shape[1]] = still
+    rules, array, gemm = job.accumulation, job.array, job.operands.gemm
+    a, w = job.operands.a, job.operands.w
+    stream, column = (a, w) if roles.weights_stay else (w.T, a.T)
+    padded = _round_up(gemm.k, array.rows * array.products_per_pe), _round_up(column.shape[1], array.cols)
+    still = np.zeros(padded, dtype=np.int32)
+    still[: gemm.k, : column.shape[1]] = column
     bias = np.zeros(gemm.n, np.int64) if job.operands.bias is None else job.operands.bias.astype(np.int64)
     held, overflowed = apply_overflow(bias, rules.acc_bits, rules.acc_overflow)
-    memory = np.zeros((stream.shape[0], c_padded), dtype=np.int64)
-    memory_events = np.zeros_like(memory)
-    shaped = (slice(None), slice(0, gemm.n)) if roles.weights_stay else (slice(None), slice(0, gemm.m))
-    memory[shaped] = held if roles.weights_stay else held[:, None]
-    memory_events[shaped] = overflowed if roles.weights_stay else overflowed[:, None]
     plan = folds(roles, gemm, array, job.stream_tile)
     names = (f"{roles.stream}0", "length", "k0", "k1", f"{roles.column}0", f"{roles.column}1")
     table = np.stack([plan[name] for name in names], axis=1).astype(np.int64)
-    sum_rule, memory_rule, sum_bound = _rules(job, stream_padded, still_padded, bias)
-    return Layout(stream_padded, still_padded, memory, memory_events, table, sum_rule, memory_rule, sum_bound)
+    largest = max(abs(int(stream.min())), abs(int(stream.max())))
+    sum_rule, memory_rule, sum_bound, bound = _rules(job, largest, still, int(np.abs(bias).max()))
+    return Layout(
+        np.ascontiguousarray(stream, dtype=np.int32),
+        still,
+        held,
+        overflowed.astype(np.int64),
+        table,
+        sum_rule,
+        memory_rule,
+        sum_bound,
+        bound,
+    )
 
 
 def register(roles: Roles, job: Job, activity: bool = False) -> RegisterRun:
@@ -195,20 +200,35 @@ def register(roles: Roles, job: Job, activity: bool = False) -> RegisterRun:
     activity
         Whether toggles, zero operands and register writes are counted on the way.
     """
-    layout = lay_out(roles, job)
-    data = kernel.Data(
-        layout.stream, layout.still, layout.memory, np.zeros_like(layout.memory_events), layout.memory_events
-    )
+    layout, gemm = lay_out(roles, job), job.operands.gemm
     shape = _shape(roles, job, layout, activity)
-    lane_type = lane_dtype(layout.sum_bound, shape.sum_bits, bool(shape.sum_rule) or activity)
+    skew = Skew.of(layout.table, len(layout.stream), job.array)
+    width = getattr(gemm, roles.column)
+    lanes = lane_dtype(layout.bound, shape.sum_bits, bool(shape.sum_rule) or activity)
+    memory = skew.memory(layout.bias.astype(lanes), width, per_column=roles.weights_stay)
+    nothing = np.zeros((0, job.array.cols), dtype=lanes)
+    data = kernel.Data(
+        stream=skew.stream(layout.stream),
+        still=layout.still,
+        memory=memory,
+        hop_events=np.zeros_like(memory) if shape.sum_rule else nothing,
+        memory_events=np.zeros_like(memory) if shape.memory_rule else nothing,
+    )
     state, tally = np.zeros(7, dtype=np.int64), np.zeros(len(kernel.TALLY), dtype=np.int64)
-    stepped = int(kernel.run(_planes(shape, lane_type), shape, data, layout.table, state, tally))
-    gemm = job.operands.gemm
+    started = np.zeros((2, len(layout.table)), dtype=np.int64)
+    stepped = int(kernel.run(_planes(shape, lanes), shape, data, skew.table, state, started, tally))
+
+    def by_output(skewed: NDArray[Any]) -> NDArray[np.int64]:
+        if not len(skewed):
+            return np.zeros((gemm.m, gemm.n), dtype=np.int64)
+        values = skew.gather(skewed, width)
+        return values if roles.weights_stay else np.ascontiguousarray(values.T)
+
     return RegisterRun(
-        outputs=_outputs(roles, gemm, data.memory),
+        outputs=by_output(data.memory),
         cycles=stepped,
-        hop_events=_outputs(roles, gemm, data.hop_events),
-        accumulator_events=_outputs(roles, gemm, data.memory_events),
+        hop_events=by_output(data.hop_events),
+        accumulator_events=by_output(data.memory_events) + layout.bias_events,
         toggles=_toggles(roles, tally) if activity else None,
         counts=_counts(roles, job, tally) if activity else None,
     )
@@ -220,34 +240,27 @@ def lane_dtype(bound: int, bits: int, exact_width: bool) -> type[np.integer[Any]
     return np.int32 if fits else np.int64
 
 
-def aligned(count: int, dtype: type[np.integer[Any]]) -> NDArray[Any]:
-    """Return zeros that start at a cache line, for whole-vector stores."""
-    raw = np.zeros(count * np.dtype(dtype).itemsize + 64, dtype=np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + count * np.dtype(dtype).itemsize].view(dtype)
-
-
-def _rules(
-    job: Job, stream: NDArray[np.int32], still: NDArray[np.int32], bias: NDArray[np.int64]
-) -> tuple[int, int, int]:
-    """Tell which rules can act on these operands, and how large a sum can get before a rule acts."""
+def _rules(job: Job, largest: int, still: NDArray[np.int32], bias: int) -> tuple[int, int, int, int]:
+    """Tell which rules can act on streams up to `largest`, and how large a sum can get before a rule acts."""
     rules, fold_k = job.accumulation, job.array.rows * job.array.products_per_pe
-    largest = int(np.abs(stream).max(initial=0))
     columns = np.abs(still.astype(np.int64)).reshape(-1, fold_k, still.shape[1]).sum(axis=1)
     psum_bound = largest * int(columns.max())
-    total_bound = largest * int(columns.sum(axis=0).max()) + int(np.abs(bias).max(initial=0))
+    total_bound = largest * int(columns.sum(axis=0).max()) + bias
     hops_safe = psum_bound < 1 << (rules.psum_bits - 1)
     held = psum_bound if hops_safe else 1 << (rules.psum_bits - 1)
     product = largest * int(np.abs(still).max(initial=0)) * job.array.products_per_pe
     sum_bound = psum_bound if hops_safe else held + product
-    memory_bound = total_bound if hops_safe else held * len(columns) + int(np.abs(bias).max(initial=0))
+    memory_bound = total_bound if hops_safe else held * len(columns) + bias
     memory_safe = memory_bound < 1 << (rules.acc_bits - 1)
-    if max(sum_bound, memory_bound) >= 1 << 62:
+    memory_bound = memory_bound if memory_safe else (1 << (rules.acc_bits - 1)) + held
+    bound = max(sum_bound, memory_bound)
+    if bound >= 1 << 62:
         raise ValueError("run_gemm: exact sums must fit 62 bits; narrow the operands or the accumulators")
     return (
         kernel.RULES["none" if hops_safe else rules.psum_overflow],
         kernel.RULES["none" if memory_safe else rules.acc_overflow],
         sum_bound,
+        bound,
     )
 
 
@@ -290,6 +303,8 @@ def _planes(shape: kernel.Shape, lane_type: type[np.integer[Any]]) -> kernel.Pla
         sum_reg=sums[1],
         event_in=events[0],
         event_reg=events[1],
+        sum_cells=_cells(sums[1], shape.cols, shape.rows),
+        event_cells=_cells(events[1], shape.cols if shape.sum_rule else 0, shape.rows),
         valid_in=valid[0],
         valid_reg=valid[1],
         banks=banks,
@@ -309,9 +324,9 @@ def _double(side: int, offset: int, dtype: type[np.integer[Any]]) -> tuple[NDArr
     return memory[: 2 * side].reshape(2, side), memory[offset : offset + 2 * side].reshape(2, side)
 
 
-def _outputs(roles: Roles, gemm: Gemm, memory: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the memory's used part as [m, n]."""
-    return memory[:, : gemm.n].copy() if roles.weights_stay else memory[:, : gemm.m].T.copy()
+def _cells(plane: NDArray[Any], cols: int, rows: int) -> NDArray[Any]:
+    """Return a view of a double plane by column and row."""
+    return plane[:, : cols * rows].reshape(2, cols, rows)
 
 
 def _toggles(roles: Roles, tally: NDArray[np.int64]) -> Toggles:

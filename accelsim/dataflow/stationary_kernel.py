@@ -70,6 +70,8 @@ class Planes(NamedTuple):
     sum_reg: NDArray[Any]
     event_in: NDArray[Any]  # overflows met by the sum beside it
     event_reg: NDArray[Any]
+    sum_cells: NDArray[Any]  # sum_reg as [2, cols, rows]
+    event_cells: NDArray[Any]
     valid_in: NDArray[Any]  # 3 beside an element of a stream, else 0; only where activity is counted
     valid_reg: NDArray[Any]
     banks: NDArray[Any]  # [banks, cols, lanes, rows]
@@ -100,13 +102,17 @@ class Shape(NamedTuple):
 
 
 class Data(NamedTuple):
-    """Operands padded with zeros to whole folds, and the accumulator memory with its overflow maps."""
+    """Operands padded with zeros to whole folds, and the accumulator memory with its overflow maps.
 
-    stream: NDArray[Any]  # [t, k]
+    The stream and the memory lie skewed, as the edges of the array see them: fold after fold, in stream row u the
+    element u - r for row r, in memory row u the sum of element u - c for column c.
+    """
+
+    stream: NDArray[Any]  # [u, lanes, rows]
     still: NDArray[Any]  # [k, c]
-    memory: NDArray[Any]  # [t, c], holds the bias at the start
-    hop_events: NDArray[Any]  # [t, c]
-    memory_events: NDArray[Any]  # [t, c]
+    memory: NDArray[Any]  # [u, cols], holds the bias at the start
+    hop_events: NDArray[Any]  # [u, cols]
+    memory_events: NDArray[Any]  # [u, cols]
 
 
 @intrinsic
@@ -124,13 +130,13 @@ if config.DISABLE_JIT:
 
 else:
 
-    @njit(cache=True)
+    @njit(cache=True, _nrt=False)
     def _ones(x):  # type: ignore[no-untyped-def]
         """Number of ones of an integer of any width."""
         return _count_ones(x)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _multiply_add(moving_in, moving_reg, still, sum_in, sum_reg, inner, side):  # type: ignore[no-untyped-def]
     """One clock edge of all PEs with one product and one MAC stage: multiply, add, hop down, hop right."""
     for i in range(still.size):
@@ -139,7 +145,7 @@ def _multiply_add(moving_in, moving_reg, still, sum_in, sum_reg, inner, side):  
         sum_reg[1 - side, i] = (sum_in[side, i] & inner[i]) + x * still[i]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _multiply(moving, still, products, side):  # type: ignore[no-untyped-def]
     """Product registers shift, then every multiplier puts out the exact sum over its lanes.
 
@@ -158,14 +164,14 @@ def _multiply(moving, still, products, side):  # type: ignore[no-untyped-def]
                 products[0, c, r] += moving[side, c, lane, r] * still[c, lane, r]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _hop(moving_in, moving_reg, still, side):  # type: ignore[no-untyped-def]
     """One clock edge of the moving registers."""
     for i in range(still.size):
         moving_reg[1 - side, i] = moving_in[side, i]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _add(products, sum_in, sum_reg, inner, side):  # type: ignore[no-untyped-def]
     """One clock edge of the sum registers, given the products that have reached the adders: the last stage's."""
     last = products.shape[0] - 1
@@ -173,7 +179,7 @@ def _add(products, sum_in, sum_reg, inner, side):  # type: ignore[no-untyped-def
         sum_reg[1 - side, i] = (sum_in[side, i] & inner[i]) + products[last, i]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _obey(sum_reg, event_in, event_reg, inner, bits, rule, side):  # type: ignore[no-untyped-def]
     """Bring the new sums into range; overflows are counted along with the sum that they befell."""
     half = np.int64(1) << (bits - 1)
@@ -189,7 +195,7 @@ def _obey(sum_reg, event_in, event_reg, inner, bits, rule, side):  # type: ignor
             event_reg[1 - side, i] = (event_in[side, i] & inner[i]) + (1 if sum_reg[1 - side, i] != s else 0)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _sum_toggles(sum_reg, mask, size):  # type: ignore[no-untyped-def]
     """Bits in which the sum registers differ across the clock edge; mask[1] of the lanes' own type."""
     total = np.int32(0)
@@ -198,7 +204,7 @@ def _sum_toggles(sum_reg, mask, size):  # type: ignore[no-untyped-def]
     return np.int64(total)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _watch(moving_in, moving_reg, still, valid_in, valid_reg, useful, tally, mask_side):  # type: ignore[no-untyped-def]
     """Count what the coming clock edge does to the moving registers and the MACs; move the valid bits along."""
     mask, side = np.int32(mask_side[0]), mask_side[1]
@@ -228,17 +234,15 @@ def _watch(moving_in, moving_reg, still, valid_in, valid_reg, useful, tally, mas
     tally[_SUM_WRITES] += columns
 
 
-@njit(cache=True)
-def _feed(moving, stream, folds, f, age, side):  # type: ignore[no-untyped-def]
-    """Present a fold's skewed elements at the left edge: row r gets element age - r. moving[2, > cols, lanes, rows]."""
-    t0, length, k0 = folds[f, 0], folds[f, 1], folds[f, 2]
-    lanes, rows = moving.shape[2], moving.shape[3]
-    for r in range(max(0, age - length + 1), min(rows, age + 1)):
-        for lane in range(lanes):
-            moving[side, 0, lane, r] = stream[t0 + age - r, k0 + r * lanes + lane]
+@njit(cache=True, _nrt=False)
+def _feed(edge, stream, row):  # type: ignore[no-untyped-def]
+    """Let a row of the skewed stream arrive at column 0: zeros beside the fold leave another fold's elements alone."""
+    for lane in range(edge.shape[0]):
+        for r in range(edge.shape[1]):
+            edge[lane, r] |= stream[row, lane, r]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _feed_valid(valid, folds, f, age, tally, side):  # type: ignore[no-untyped-def]
     """Send valid bits along with what `_feed` presents, and count the elements read. valid[2, > cols, lanes, rows]."""
     length, k0, k1 = folds[f, 1], folds[f, 2], folds[f, 3]
@@ -249,7 +253,7 @@ def _feed_valid(valid, folds, f, age, tally, side):  # type: ignore[no-untyped-d
             tally[_MOVING_READS] += 1 if k0 + r * lanes + lane < k1 else 0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _select(banks, selected, useful, folds, f, age):  # type: ignore[no-untyped-def]
     """Turn the PEs of one anti-diagonal, r + c = age, to the bank of fold f. useful has no columns unless watched."""
     k0, k1, c0, c1 = folds[f, 2], folds[f, 3], folds[f, 4], folds[f, 5]
@@ -262,7 +266,7 @@ def _select(banks, selected, useful, folds, f, age):  # type: ignore[no-untyped-
                 useful[c, lane, r] = (1 if k0 + r * lanes + lane < k1 else 0) + (2 if c0 + c < c1 else 0)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _load(banks, scratch, still, folds, f, age):  # type: ignore[no-untyped-def]
     """One clock edge of the load chains: column c is at step age - c, its rows 0 .. step take from above."""
     k0, c0 = folds[f, 2], folds[f, 4]
@@ -278,7 +282,7 @@ def _load(banks, scratch, still, folds, f, age):  # type: ignore[no-untyped-def]
             banks[bank, c, lane, 0] = still[k0 + (rows - 1 - step) * lanes + lane, c0 + c]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _watch_load(banks, still, folds, f, age, mask, tally):  # type: ignore[no-untyped-def]
     """Count what `_load` is about to do."""
     k0, k1, c0, c1 = folds[f, 2], folds[f, 3], folds[f, 4], folds[f, 5]
@@ -297,36 +301,34 @@ def _watch_load(banks, still, folds, f, age, mask, tally):  # type: ignore[no-un
                 tally[_STILL_WRITES] += max(0, (k1 - k0 - lane + lanes - 1) // lanes - first)
 
 
-@njit(cache=True)
-def _collect(sum_reg, memory, folds, f, age, size, side):  # type: ignore[no-untyped-def]
-    """The accumulator memory adds what has just reached the bottom row: column c has the sum of element age - c."""
-    t0, length, c0 = folds[f, 0], folds[f, 1], folds[f, 4]
-    rows, cols = size
-    for c in range(max(0, age - length + 1), min(cols, age + 1)):
-        memory[t0 + age - c, c0 + c] += sum_reg[1 - side, c * rows + rows - 1]
+@njit(cache=True, _nrt=False)
+def _collect(bottom, memory, row, first, last):  # type: ignore[no-untyped-def]
+    """The accumulator memory adds what has just reached the bottom row in columns first .. last - 1. bottom[cols, rows]."""
+    r = bottom.shape[1] - 1
+    for c in range(max(0, first), last):
+        memory[row, c] += bottom[c, r]
 
 
-@njit(cache=True)
-def _obey_memory(memory, events, folds, f, age, size, rule):  # type: ignore[no-untyped-def]
-    """Bring what `_collect` has just added to into range. rule = (bits, code)."""
-    t0, length, c0 = folds[f, 0], folds[f, 1], folds[f, 4]
-    half = np.int64(1) << (rule[0] - 1)
-    for c in range(max(0, age - length + 1), min(size[1], age + 1)):
-        total = memory[t0 + age - c, c0 + c]
+@njit(cache=True, _nrt=False)
+def _obey_memory(memory, events, row, first, last, bits, rule):  # type: ignore[no-untyped-def]
+    """Bring what `_collect` has just added to into range."""
+    half = np.int64(1) << (bits - 1)
+    for c in range(max(0, first), last):
+        total = memory[row, c]
         held = min(max(total, -half), half - 1)
         if held != total:
-            events[t0 + age - c, c0 + c] += 1
-            memory[t0 + age - c, c0 + c] = held if rule[1] == 2 else ((total + half) & (half + half - 1)) - half
+            events[row, c] += 1
+            memory[row, c] = held if rule == 2 else ((total + half) & (half + half - 1)) - half
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _count_writes(folds, f, age, cols, tally):  # type: ignore[no-untyped-def]
     """Count the sums that `_collect` has just taken from columns in use."""
     used = folds[f, 5] - folds[f, 4]
     tally[_MEMORY_WRITES] += max(0, min(cols, age + 1, used) - max(0, age - folds[f, 1] + 1))
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _control(state, started, folds, shape):  # type: ignore[no-untyped-def]
     """Start what may start in this cycle, and pass over what has ended.
 
@@ -352,11 +354,11 @@ def _control(state, started, folds, shape):  # type: ignore[no-untyped-def]
         state[5] += 1
 
 
-@njit(cache=True)
-def run(planes, shape, data, folds, state, tally):  # type: ignore[no-untyped-def]
+@njit(cache=True, _nrt=False)
+def run(planes, shape, data, folds, state, started, tally):  # type: ignore[no-untyped-def]
     """Step the array until the last sum of the last fold has been collected; return the cycles stepped.
 
-    folds[f] = (t0, length, k0, k1, c0, c1); planes, memory, event maps and tally are updated in place.
+    folds[f] = (first stream row, length, k0, k1, c0, c1, first memory row); planes, memory, event maps and tally are updated in place.
     """
     rows, cols, lanes, watched = shape.rows, shape.cols, shape.lanes, shape.activity
     moving_in, moving_reg, sum_in, sum_reg = planes.moving_in, planes.moving_reg, planes.sum_in, planes.sum_reg
@@ -369,16 +371,15 @@ def run(planes, shape, data, folds, state, tally):  # type: ignore[no-untyped-de
     edge_valid = valid_in.reshape((2, -1, lanes, rows))
     mux, used = selected.reshape((cols, lanes, rows)), useful.reshape((-1, lanes, rows))
     stages = products.reshape((-1, cols, rows))
-    started = np.zeros((2, folds.shape[0] + 1), dtype=np.int64)
-    size, plain = (rows, cols), lanes == 1 and products.shape[0] == 1
-    lag, memory_rule = rows - 1 + shape.depth - 1, (shape.memory_bits, shape.memory_rule)
+    plain, lag = lanes == 1 and products.shape[0] == 1, rows - 1 + shape.depth - 1
+    bottom, bottom_events = planes.sum_cells, planes.event_cells
     while state[6] < folds.shape[0]:
         cycle = state[0]
         side = cycle & 1
         _control(state, started, folds, shape)
         edge[side, 0] = 0
         for f in range(state[5], state[2]):
-            _feed(edge, stream, folds, f, cycle - started[1, f], side)
+            _feed(edge[side, 0], stream, folds[f, 0] + cycle - started[1, f])
         for f in range(state[4], state[2]):
             _select(banks, mux, used, folds, f, cycle - started[1, f])
         if watched:
@@ -402,11 +403,12 @@ def run(planes, shape, data, folds, state, tally):  # type: ignore[no-untyped-de
             _load(banks, scratch, still, folds, f, cycle - started[0, f])
         for f in range(state[6], state[2]):
             age = cycle - started[1, f] - lag
-            _collect(sum_reg, memory, folds, f, age, size, side)
+            row, first, last = folds[f, 6] + age, age - folds[f, 1] + 1, min(cols, age + 1)
+            _collect(bottom[1 - side], memory, row, first, last)
             if shape.sum_rule:
-                _collect(event_reg, hop_events, folds, f, age, size, side)
+                _collect(bottom_events[1 - side], hop_events, row, first, last)
             if shape.memory_rule:
-                _obey_memory(memory, memory_events, folds, f, age, size, memory_rule)
+                _obey_memory(memory, memory_events, row, first, last, shape.memory_bits, shape.memory_rule)
             if watched:
                 _count_writes(folds, f, age, cols, tally)
             if age == folds[f, 1] + cols - 2:
