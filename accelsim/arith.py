@@ -157,14 +157,18 @@ class Accumulation:
             if not 2 <= getattr(self, name) <= 64:
                 raise ValueError(f"Accumulation.{name} must be within 2..64 (got {getattr(self, name)})")
 
-    @property
-    def narrowest_bits(self) -> int:
-        """Width that a bound must fit for no addition ever to overflow."""
-        return self.acc_bits if self.fold_k is None else min(self.psum_bits, self.acc_bits)
+    def excludes_overflow(self, bound: int, fold_bound: int | None = None) -> bool:
+        """Tell whether no addition can ever overflow.
 
-    def excludes_overflow(self, bound: int) -> bool:
-        """Tell whether sums whose magnitude never exceeds `bound` can never overflow."""
-        return bound <= signed_range(self.narrowest_bits)[1]
+        Parameters
+        ----------
+        bound
+            Magnitude that no sum of the layer exceeds, bias included.
+        fold_bound
+            Magnitude that no partial sum within a fold exceeds; `bound` where not known.
+        """
+        moving = 0 if self.fold_k is None else bound if fold_bound is None else min(bound, fold_bound)
+        return bound <= signed_range(self.acc_bits)[1] and moving <= signed_range(self.psum_bits)[1]
 
 
 # --- rounding shifts -------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 `check` runs after every lowering and import; engines trust what has passed it.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from accelsim.program import (
     Blank,
     Clamp,
     Concat,
+    Constant,
     Conv,
     Duplicate,
     Gather,
@@ -34,6 +36,8 @@ from accelsim.program import (
     Tensor,
     Transpose,
     conv_bound,
+    norm_reach,
+    op_fields,
 )
 
 Shape = tuple[int, ...]
@@ -49,7 +53,7 @@ def check(program: Program) -> None:
     """
     known = set(program.inputs)
     produced: set[str] = set()
-    names: set[str] = set()
+    earlier: dict[str, Op] = {}
     for name in (*program.inputs, *program.outputs):
         _require(name in program.tensors, f"Program {program.name!r}", f"has no tensor {name!r} for an input or output")
     for tensor in program.tensors.values():
@@ -57,7 +61,7 @@ def check(program: Program) -> None:
     for op in program.ops:
         where = f"Program op {op.name!r} ({op.kind})"
         _require(op.kind in OPS, where, "is of no known kind")
-        _require(op.name not in names, where, "has a name that an earlier op has")
+        _require(op.name not in earlier, where, "has a name that an earlier op has")
         for name in op.inputs:
             _require(name in known, where, f"reads {name!r} before it is computed")
         _require(op.output in program.tensors, where, f"writes unknown tensor {op.output!r}")
@@ -65,9 +69,15 @@ def check(program: Program) -> None:
             op.output not in produced and op.output not in program.inputs, where, f"writes {op.output!r} a second time"
         )
         _check_op(program, op, where)
+        if op.shares:
+            _require(op.shares in earlier, where, f"shares the parameters of {op.shares!r}, which is no earlier op")
+            _check_shares(program, op, earlier[op.shares], where)
+        elif type(op) in _OP_CHECKS:
+            inputs = [program.tensors[name] for name in op.inputs]
+            _OP_CHECKS[type(op)](op, inputs, program.tensors[op.output], where)
         known.add(op.output)
         produced.add(op.output)
-        names.add(op.name)
+        earlier[op.name] = op
     for name in program.outputs:
         _require(name in known, f"Program {program.name!r}", f"never computes its output {name!r}")
 
@@ -98,7 +108,7 @@ def _check_tensor(tensor: Tensor) -> None:
 def _check_op(program: Program, op: Op, where: str) -> None:
     inputs = [program.tensors[name] for name in op.inputs]
     output = program.tensors[op.output]
-    arity = 2 if op.kind in ("matmul", "add", "mul") else 1
+    arity = _ARITY.get(op.kind, 1)
     _require(
         len(inputs) == arity or (op.kind == "concat" and len(inputs) >= 1),
         where,
@@ -106,8 +116,31 @@ def _check_op(program: Program, op: Op, where: str) -> None:
     )
     expected = infer_shape(op, [tensor.shape for tensor in inputs], where)
     _require(expected == output.shape, where, f"gives shape {expected}, but {output.name!r} is declared {output.shape}")
-    if type(op) in _OP_CHECKS:
-        _OP_CHECKS[type(op)](op, inputs, output, where)
+
+
+_ARITY = {"matmul": 2, "add": 2, "mul": 2, "constant": 0}
+
+
+def _check_shares(program: Program, op: Op, owner: Op, where: str) -> None:
+    """Require the owner's parameters and ranges, so that the rest of the rules hold for both or neither."""
+    own = ("name", "inputs", "output", "shares")
+    same = type(op) is type(owner) and all(
+        _equal(value, getattr(owner, name)) for name, value in op_fields(op) if name not in own
+    )
+    _require(same and not owner.shares, where, f"has other parameters than {owner.name!r}, whose it shares")
+    pairs = zip((*op.inputs, op.output), (*owner.inputs, owner.output), strict=True)
+    alike = all(_limits(program.tensors[a]) == _limits(program.tensors[b]) for a, b in pairs)
+    _require(alike, where, f"has other shapes or ranges than {owner.name!r}, whose parameters it shares")
+
+
+def _equal(first: Any, second: Any) -> bool:
+    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+        return first is second or bool(np.array_equal(first, second))
+    return bool(type(first) is type(second) and first == second)
+
+
+def _limits(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.bits, tensor.signed, tensor.low, tensor.high
 
 
 def _check_conv(op: Conv, inputs: list[Tensor], output: Tensor, where: str) -> None:
@@ -260,6 +293,11 @@ def _check_gather(op: Gather, inputs: list[Tensor], output: Tensor, where: str) 
         _check_clamp(int(op.rows.min()), int(op.rows.max()), output, where)
 
 
+def _check_constant(op: Constant, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    if not isinstance(op.values, Blank):
+        _check_clamp(int(op.values.min()), int(op.values.max()), output, where)
+
+
 def _check_transpose(op: Transpose, inputs: list[Tensor], output: Tensor, where: str) -> None:
     _require(sorted(op.axes) == list(range(len(op.axes))), where, f"has axes {op.axes}, no permutation")
     _check_same_grid(op, inputs, output, where)
@@ -269,7 +307,34 @@ def _check_softmax(op: Softmax, inputs: list[Tensor], output: Tensor, where: str
     entries = op.exponentials
     ordered = bool(np.all(np.diff(entries) <= 0)) and int(entries[0]) > 0 and int(entries[-1]) >= 0
     _require(ordered, where, "needs a non-increasing table of non-negative exponentials")
+    largest = (int(entries[0]) << op.out_bits) + inputs[0].shape[-1] * int(entries[0])
+    _require(largest < 2**62, where, f"reaches {largest} before it divides; use narrower exponentials")
+    if op.mask is not None:
+        shape = inputs[0].shape
+        fits = op.mask.ndim == len(shape) and all(m in (1, n) for m, n in zip(op.mask.shape, shape, strict=True))
+        _require(fits, where, f"has a mask {op.mask.shape} for an input of shape {shape}")
+        _require(bool(np.isin(op.mask, (0, 1)).all()), where, "needs a mask of zeros and ones")
     _check_clamp(0, 2**op.out_bits - 1, output, where)
+
+
+def _check_norm(op: Norm, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    n, (low, high) = inputs[0].shape[-1], (inputs[0].low - op.zero_in, inputs[0].high - op.zero_in)
+    _require(min(op.epsilon, op.fraction_bits, op.root_shift) >= 0, where, "needs epsilon and shifts of 0 or more")
+    # Σ(v - mean)² is at most n/4 times the squared range; Q is n² times that, or n² times Σv² where nothing is centred
+    widest = max(abs(low), abs(high))
+    power = n**3 * (high - low) ** 2 // 4 if op.center else n**3 * widest**2
+    deviation = n * ((high - low) if op.center else widest)
+    root = math.isqrt((power << 2 * op.root_shift) // n + op.epsilon)
+    for what, value in (
+        ("sum of squares", (power << 2 * op.root_shift) + op.epsilon),
+        ("dividend", (deviation << op.fraction_bits + op.root_shift + 1) + root),
+        ("divisor", 2 * root),
+    ):
+        _require(value < 2**63, where, f"has a {what} of up to {value}, beyond 63 bits; lower root_shift or the width")
+    reach = norm_reach(n, op.fraction_bits, op.epsilon) * int(np.abs(op.gain).max()) + int(np.abs(op.bias).max())
+    _require(reach <= output.magnitude, where, f"can reach ±{reach}, beyond its output's range")
+    bits = bits_for(int(op.gain.min()), int(op.gain.max()))
+    _require(bits <= op.gain_bits, where, f"has gains of {bits} bits, declared {op.gain_bits}")
 
 
 def _check_matmul(op: MatMul, inputs: list[Tensor], output: Tensor, where: str) -> None:
@@ -292,6 +357,8 @@ _OP_CHECKS: dict[type[Op], Callable[[Any, list[Tensor], Tensor, str], None]] = {
     Pad: _check_pad,
     Mul: _check_mul,
     Gather: _check_gather,
+    Constant: _check_constant,
+    Norm: _check_norm,
     Concat: _check_same_grid,
     Reshape: _check_same_grid,
     Transpose: _check_transpose,
@@ -406,6 +473,7 @@ _SHAPES: dict[type[Op], Callable[[Any, list[Shape], str], Shape]] = {
     Slice: _slice_shape,
     Pad: lambda op, shapes, _: tuple(n + a + b for n, (a, b) in zip(shapes[0], op.widths, strict=True)),
     Gather: lambda op, shapes, _: (*shapes[0], op.rows.shape[-1]),
+    Constant: lambda op, shapes, _: tuple(op.values.shape),
 }
 
 

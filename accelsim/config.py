@@ -33,6 +33,9 @@ class Array(_Part):
         Whether a PE has a shadow register for the stationary operand, so that folds overlap.
     pipeline_depth
         Cycles from operands to product sum inside a PE.
+    groups
+        How grouped and depthwise layers use the array: ``packed``, several small groups side by side on the diagonal,
+        or ``serial``, one after the other.
     """
 
     rows: int = Field(ge=1, le=4096)
@@ -40,6 +43,7 @@ class Array(_Part):
     dataflow: Literal["ws", "os", "is"] = "ws"
     double_buffered: bool = True
     pipeline_depth: int = Field(default=1, ge=1, le=16)
+    groups: Literal["packed", "serial"] = "packed"
 
 
 class Pe(_Part):
@@ -142,6 +146,8 @@ class Accelerator(_Part):
         The compute side.
     vector_lanes
         Element-wise operations per cycle beside the array: pooling, adds, tables, norms.
+    vector_bits
+        Width of a vector lane's datapath, which decides its area (32 holds a float32 significand and its sums).
     requantizer_lanes
         Accumulators requantized per cycle.
     activation_sram, weight_sram, accumulator_sram
@@ -167,6 +173,7 @@ class Accelerator(_Part):
     pe: Pe = Pe()
     accumulator: Accumulator = Accumulator()
     vector_lanes: int = Field(default=16, ge=1, le=65536)
+    vector_bits: int = Field(default=32, ge=8, le=64)
     requantizer_lanes: int = Field(default=16, ge=1, le=65536)
     activation_sram: Sram
     weight_sram: Sram

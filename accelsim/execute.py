@@ -115,7 +115,7 @@ def execute(
     if not program.has_values:
         raise ValueError(f"Program {program.name!r} holds no weights; it can be priced, not executed")
     codes = input_codes(program, inputs)
-    rules = accumulations(program, accelerator) if accelerator is not None else {}
+    rules = may_overflow(program, accumulations(program, accelerator)) if accelerator is not None else {}
     wanted = tuple(dict.fromkeys((*program.outputs, *keep)))
     batch = next(iter(codes.values())).shape[0]
     size = micro_batch(program)
@@ -130,7 +130,7 @@ def execute(
             progress(part.stop - part.start)
         return result
 
-    fused = _fused(program, rules, wanted)
+    fused = _fused(program, frozenset(rules), wanted)
     with limit_threads():
         if threads > 1 and len(parts) > 1:
             with ThreadPoolExecutor(threads, initializer=use_one_thread) as pool:
@@ -162,7 +162,7 @@ def input_codes(program: Program, inputs: Mapping[str, Array]) -> dict[str, Arra
     }
 
 
-def _fused(program: Program, rules: Mapping[str, Accumulation], wanted: tuple[str, ...]) -> dict[str, Requantize]:
+def _fused(program: Program, ordered: frozenset[str], wanted: tuple[str, ...]) -> dict[str, Requantize]:
     """Return the requantizations that may run in one pass with the layer they alone read, by the layer's name."""
     readers = program.consumers()
     found: dict[str, Requantize] = {}
@@ -170,8 +170,7 @@ def _fused(program: Program, rules: Mapping[str, Accumulation], wanted: tuple[st
         if not isinstance(op, Conv) or len(readers[op.output]) != 1 or op.output in wanted:
             continue
         reader = readers[op.output][0]
-        safe = op.name not in rules or rules[op.name].excludes_overflow(layer_bound(op))
-        if safe and isinstance(reader, Requantize) and functional.fusible(reader):
+        if op.name not in ordered and isinstance(reader, Requantize) and functional.fusible(reader):
             found[op.name] = reader
     return found
 
@@ -217,14 +216,37 @@ def layer_bound(op: Conv | MatMul) -> int:
     return op.bound if isinstance(op, MatMul) else int(np.max(op.bound))  # type: ignore[arg-type]
 
 
+def fold_bound(program: Program, op: Conv | MatMul, fold_k: int) -> int:
+    """Return the magnitude that no sum of up to `fold_k` consecutive products of a layer exceeds."""
+    tensors = [program.tensors[name] for name in op.inputs]
+    if isinstance(op, MatMul):
+        reach = [max(abs(t.low - z), abs(t.high - z)) for t, z in zip(tensors, op.zero_points, strict=True)]
+        return min(fold_k, tensors[0].shape[-1]) * reach[0] * reach[1]
+    rows = np.abs(np.asarray(op.weight).astype(np.int64)).reshape(op.weight.shape[0], -1)
+    sums = np.add.reduceat(rows, np.arange(0, rows.shape[1], fold_k), axis=1)
+    return int(sums.max()) * max(tensors[0].magnitude, abs(op.pad_value) if any(op.padding) else 0)
+
+
+def may_overflow(program: Program, rules: Mapping[str, Accumulation]) -> dict[str, Accumulation]:
+    """Return the rules of those layers whose weights and widths do not exclude overflow."""
+    found = {}
+    for op in program.ops:
+        if isinstance(op, Conv | MatMul) and op.name in rules:
+            rule = rules[op.name]
+            folded = None if rule.fold_k is None else fold_bound(program, op, rule.fold_k)
+            if not rule.excludes_overflow(layer_bound(op), folded):
+                found[op.name] = rule
+    return found
+
+
 def _products(
     op: Conv | MatMul, operands: list[Array], output: Tensor, rule: Accumulation | None
 ) -> tuple[Array, OverflowMap | None]:
-    """Return a layer's accumulators, and its overflow where the bound does not exclude any."""
+    """Return a layer's accumulators; with a rule, in the machine's order and with its overflow."""
     exact = (
         functional.conv(op, operands[0], output) if isinstance(op, Conv) else functional.matmul(op, operands, output)
     )
-    if rule is None or rule.excludes_overflow(layer_bound(op)):
+    if rule is None:
         return exact, None
     groups = layer_groups(op, operands)
     held, events = [], []

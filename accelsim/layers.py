@@ -35,6 +35,7 @@ LAYER_DTYPE = np.dtype(
             "rows_stored", "rows_read", "row_elements", "row_bits",
             # the input as lines: lines of `width` pixels of `channels`; kernel and stride along and across lines
             "lines", "width", "channels", "line_kernel", "line_stride", "pixel_kernel", "pixel_stride", "line_outputs",
+            "kernel_lines", "kernel_pixels",
             # tensors: output, range of `reads`
             "output", "reads_from", "reads_to",
         )
@@ -224,18 +225,21 @@ class _Extraction:
         """Tell the first operand's lines. A map is lines of pixels; a sequence has one pixel a line."""
         shape = self.program.tensors[group.inputs[0]].shape
         op = group.op
-        row["line_kernel"] = row["line_stride"] = row["pixel_kernel"] = row["pixel_stride"] = 1
+        for name in ("line_kernel", "line_stride", "pixel_kernel", "pixel_stride", "kernel_lines", "kernel_pixels"):
+            row[name] = 1
         if isinstance(op, Conv):
             height, width, channels = (1,) * (3 - len(shape)) + shape
             reach = [(size - 1) * step + 1 for size, step in zip(op.weight.shape[1:3], op.dilation, strict=True)]
-            strides = list(op.stride)
+            kernel, strides = list(op.weight.shape[1:3]), list(op.stride)
             outputs = self.program.tensors[op.output].shape
             out_width = outputs[-2] if len(outputs) >= 2 else 1
             if height == 1:
-                height, width, reach, strides, out_width = width, 1, [reach[1], 1], [strides[1], 1], 1
+                height, width, out_width = width, 1, 1
+                reach, strides, kernel = [reach[1], 1], [strides[1], 1], [kernel[1], 1]
             row["lines"], row["width"], row["channels"] = height, width, channels
             row["line_kernel"], row["pixel_kernel"] = reach
             row["line_stride"], row["pixel_stride"] = strides
+            row["kernel_lines"], row["kernel_pixels"] = kernel
             row["line_outputs"] = out_width
             row["weight_stored"] = op.storage_bits
         elif isinstance(op, MatMul):

@@ -156,9 +156,7 @@ def _serial_area(tech: Technology, accelerator: Accelerator, built: Widths) -> f
 
     The operand that is not serial widens the PE in proportion (A).
     """
-    slot = tech.serial_area_factor() * tech.pe_area_um2(
-        SLOT_BITS, SLOT_BITS, built.total, accelerator.array.dataflow
-    )
+    slot = tech.serial_area_factor() * tech.pe_area_um2(SLOT_BITS, SLOT_BITS, built.total, accelerator.array.dataflow)
     parallel = {"weight": built.act, "activation": built.weight, "both": SLOT_BITS}[accelerator.pe.serial]
     share = slot / serial_steps(accelerator, SLOT_BITS, SLOT_BITS) * parallel / SLOT_BITS
     adder, register = tech.logic.adder_area_um2(built.total), tech.logic.register_area_um2(built.total)
@@ -176,8 +174,6 @@ def _serial_leakage(tech: Technology, accelerator: Accelerator, built: Widths) -
 PE_TYPES = {
     "fixed": PeType("fixed", _one, _one, _fixed_energy, _fixed_area, _fixed_leakage),
     "native": PeType("native", _one, _one, _fixed_energy, _fixed_area, _fixed_leakage),
-    "composable": PeType(
-        "composable", _bricks, _one, _composable_energy, _composable_area, _composable_leakage
-    ),
+    "composable": PeType("composable", _bricks, _one, _composable_energy, _composable_area, _composable_leakage),
     "bit_serial": PeType("bit_serial", _one, serial_steps, _serial_energy, _serial_area, _serial_leakage),
 }

@@ -14,7 +14,7 @@ op              output
                 `transpose`; where x1 has fewer heads than x0, head h reads x1's head h // (heads0 / heads1)
 ``requantize``  clamp(rule(x - zero_in, multiplier, float_bias) + zero_out, low, high), multiplier per last axis or one
 ``add``         clamp(rint(float32(x0 - z0)·m0 + float32(x1 - z1)·m1) + zero_out): float32 products, one float32 sum,
-                ties to even; `signs` may subtract
+                ties to even; `signs` may subtract. Operands are codes or accumulators
 ``mul``         (x0 - z0) · (x1 - z1), broadcast over axes of length one: an accumulator
 ``duplicate``   y[.., i] = clamp((x[.., source[i]] + offset[i]) >> shift[i], low, high)
 ``clamp``       min(max(x, low), high); the limits are one number each, or one per channel (last axis)
@@ -28,6 +28,7 @@ op              output
 ``slice``       x[start:stop:step] per axis
 ``pad``         `value` around the map, (before, after) per axis
 ``gather``      rows of a table of codes chosen by index: an embedding
+``constant``    stored codes, the same for every sample; it reads nothing
 ``softmax``     integer softmax over the last axis by a table of exponentials, see `Softmax`
 ``norm``        integer layer norm or RMS norm over the last axis, see `Norm`
 ==============  ======================================================================================================
@@ -38,6 +39,7 @@ op              output
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -132,6 +134,9 @@ class Op:
         Unique; the layer's name in the network where it has one.
     inputs, output
         Tensor names.
+    shares
+        Name of an earlier op with the very same parameters, which memory holds once: what a later step of an unrolled
+        recurrent layer does is what the first one did, on other tensors. Empty for an op with its own.
     """
 
     kind: ClassVar[str] = ""
@@ -139,6 +144,7 @@ class Op:
     name: str
     inputs: tuple[str, ...]
     output: str
+    shares: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -376,12 +382,22 @@ class Gather(Op):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Constant(Op):
+    """Stored codes ``[*shape]`` (no batch) as a tensor: learned positions, rotary angles, a class token."""
+
+    kind: ClassVar[str] = "constant"
+
+    values: Values
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Softmax(Op):
     """Integer softmax over the last axis.
 
     With d = max(x) - x over the valid entries: e = exponentials[min(d, len - 1)], S = Σ e, and the output is
     min((e · 2**out_bits + S // 2) // S, 2**out_bits - 1), all integers. Entries that `causal` hides (column greater
-    than row + columns - rows) count as e = 0.
+    than row + columns - rows) or that have 0 in `mask` are not valid and count as e = 0; a row without valid entries
+    gives zeros.
 
     Parameters
     ----------
@@ -389,6 +405,8 @@ class Softmax(Op):
         Non-increasing non-negative integers; entry d is round(exp(-d · scale) · 2**exp_bits).
     out_bits
         The output is unsigned with scale 2**-out_bits.
+    mask
+        Zeros and ones that broadcast against the input's shape (equal rank, batch apart).
     """
 
     kind: ClassVar[str] = "softmax"
@@ -396,6 +414,7 @@ class Softmax(Op):
     exponentials: IntArray
     out_bits: int
     causal: bool = False
+    mask: IntArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -551,21 +570,32 @@ def op_fields(op: Op) -> list[tuple[str, Any]]:
     return [(f.name, getattr(op, f.name)) for f in dataclasses.fields(op)]
 
 
-_BLANKED = ("weight", "bias", "bound", "rows")
+def norm_reach(length: int, fraction_bits: int, epsilon: int) -> int:
+    """Return a bound on the normalized value |t| of `Norm` over `length` values.
+
+    With X = Q·4**root_shift // n + epsilon and R = isqrt(X) >= 1, X + 1 <= (R + 1)², so |u|·2**root_shift <= √n·(R + 1)
+    and |t| <= √n·2**fraction_bits·(1 + 1/R) + 1/2, where R >= isqrt(epsilon).
+    """
+    root = max(1, math.isqrt(epsilon))
+    return ((math.isqrt(length) + 1) * (root + 1) << fraction_bits) // root + 1
+
+
+_BLANKED = ("weight", "bias", "bound", "rows", "values")
 
 
 def _blank_op(op: Op) -> Op:
     blanks: dict[str, Any] = {
         name: Blank(tuple(value.shape))
         for name, value in op_fields(op)
-        if name in _BLANKED and isinstance(op, Conv | Gather) and isinstance(value, np.ndarray)
+        if name in _BLANKED and isinstance(op, Conv | Gather | Constant) and isinstance(value, np.ndarray)
     }
     return dataclasses.replace(op, **blanks) if blanks else op
 
 
 def to_plain(program: Program) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Split a Program into a JSON-able structure and its arrays by name."""
+    """Split a Program into a JSON-able structure and its arrays by name; shared parameters are one array."""
     arrays: dict[str, NDArray[Any]] = {}
+    place = {op.name: i for i, op in enumerate(program.ops)}
 
     def encode(path: str, value: Any) -> Any:
         if isinstance(value, np.ndarray):
@@ -574,8 +604,9 @@ def to_plain(program: Program) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]
         return {"blank": list(value.shape)} if isinstance(value, Blank) else value
 
     ops = [
-        {"kind": op.kind} | {name: encode(f"{i}.{name}", value) for name, value in op_fields(op)}
-        for i, op in enumerate(program.ops)
+        {"kind": op.kind}
+        | {name: encode(f"{place[op.shares or op.name]}.{name}", value) for name, value in op_fields(op)}
+        for op in program.ops
     ]
     structure = {
         "name": program.name,
@@ -592,6 +623,6 @@ OPS: dict[str, type[Op]] = {
     op.kind: op
     for op in (
         Conv, MatMul, Requantize, Add, Mul, Duplicate, Clamp, MaxPool, AvgPool, Table, Concat,
-        Reshape, Transpose, Slice, Pad, Gather, Softmax, Norm,
+        Reshape, Transpose, Slice, Pad, Gather, Constant, Softmax, Norm,
     )
 }  # fmt: skip

@@ -19,6 +19,7 @@ from accelsim.program import (
     Blank,
     Clamp,
     Concat,
+    Constant,
     Conv,
     Duplicate,
     Gather,
@@ -93,9 +94,12 @@ def run(program: Program, inputs: Mapping[str, NDArray[Any]], accumulation: Accu
     """
     values = {name: check_input(program, name, inputs) for name in program.inputs}
     overflow: dict[str, OverflowMap] = {}
+    batch = values[program.inputs[0]].shape[0]
     for op in program.ops:
         operands = [values[name] for name in op.inputs]
-        if isinstance(op, Conv | MatMul):
+        if isinstance(op, Constant):
+            values[op.output] = constant_codes(op, batch)
+        elif isinstance(op, Conv | MatMul):
             rule = accumulation.get(op.name) if isinstance(accumulation, Mapping) else accumulation
             rows, columns, bias = (
                 _conv_operands(op, operands) if isinstance(op, Conv) else _matmul_operands(op, operands)
@@ -285,6 +289,13 @@ def _gather(op: Gather, operands: list[Ints]) -> Ints:
     return op.rows.astype(np.int64)[operands[0]]
 
 
+def constant_codes(op: Constant, batch: int) -> Ints:
+    """Return a constant's codes once per sample, ``[batch, *shape]``."""
+    if isinstance(op.values, Blank):
+        raise ValueError(f"layer {op.name!r} has no values; a Program without values can be priced, not executed")
+    return np.repeat(op.values.astype(np.int64)[None], batch, axis=0)
+
+
 def _slice(op: Slice, operands: list[Ints]) -> Ints:
     cut = tuple(slice(*limits) for limits in zip(op.start, op.stop, op.step, strict=True))
     return operands[0][(slice(None), *cut)]
@@ -294,7 +305,10 @@ def _softmax(op: Softmax, operands: list[Ints]) -> Ints:
     codes = operands[0]
     rows, columns = codes.shape[-2] if codes.ndim > 2 else 1, codes.shape[-1]
     hidden = np.arange(columns)[None, :] > np.arange(rows)[:, None] + columns - rows
-    valid = np.broadcast_to(~hidden if op.causal else np.ones_like(hidden), (rows, columns))
+    shown = ~hidden if op.causal else np.ones_like(hidden)
+    if op.mask is not None:
+        shown = shown.reshape((*op.mask.shape[:-2], *shown.shape)[-max(op.mask.ndim, 2) :]) if False else shown
+    valid = np.broadcast_to(shown, (rows, columns))
     largest = np.where(valid, codes, np.iinfo(np.int64).min).max(axis=-1, keepdims=True)
     distance = np.clip(largest - codes, 0, op.exponentials.size - 1)
     powers = np.where(valid, op.exponentials.astype(np.int64)[distance], 0)

@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.arith import bits_for
-from accelsim.program import Op, Program, Requantize, Tensor, Transpose
+from accelsim.program import Clamp, Op, Program, Requantize, Tensor, Transpose
 from quant.clip import ClipInput
 from quant.graph import Graph, Node
 from quant.grid import Grid, affine, symmetric, unsigned
 from quant.observe import Stats
 from quant.recipe import Recipe
+from quant.wide import wide_tensors
 
 MAP_LAYOUT = (1, 2, 0)
 """A map [channels, height, width] of the float graph is [height, width, channels] in a Program."""
@@ -59,6 +60,8 @@ class LayerInfo:
         Weight threshold (the largest where there is one per channel).
     clamped
         Integer weights that the grid's ends cut.
+    act_splits
+        Channels of the input that are fed as halves.
     """
 
     name: str
@@ -67,6 +70,7 @@ class LayerInfo:
     splits: int
     alpha: float
     clamped: int
+    act_splits: int = 0
 
 
 class Builder:
@@ -79,16 +83,30 @@ class Builder:
         self.values: dict[str, Value] = {}
         self.layers: list[LayerInfo] = []
         self.never_negative = nonnegative(graph, stats)
+        self.wide = wide_tensors(graph)
+        self.current = ""
 
     # --- grids -------------------------------------------------------------------------------------------------------
 
     def act_grid(self, name: str, bits: int | None = None) -> Grid:
-        """Choose the grid of a float tensor from what was observed of it."""
+        """Choose the grid of a float tensor from what was observed of it.
+
+        Where a layer halves channels of the tensor, the halves decide the scale and the grid has extra bits
+        (`quant.wide`).
+        """
+        if bits is None:
+            bits = self.recipe.bits_of(name, self.protected)[1]
+        chain = self.wide.chains.get(name)
+        if chain is None:
+            return self._observed_grid(name, bits)
+        grids = [self._observed_grid(halved, bits) for halved in chain.halved]
+        chain.narrow = max(grids, key=lambda grid: grid.one_scale)
+        return chain.wide()
+
+    def _observed_grid(self, name: str, bits: int) -> Grid:
         if name not in self.stats:
             raise ValueError(f"activations of {name!r} were not observed; calibrate on the graph that is lowered")
         seen = self.stats[name]
-        if bits is None:
-            bits = self.recipe.bits_of(name, self.protected)[1]
         positive = name in self.never_negative
         if not positive and self.recipe.act_scheme == "affine":
             low, high = self.clipped_ends(name, bits)
@@ -138,7 +156,7 @@ class Builder:
         """Declare a tensor of exact sums of magnitude up to `bound`; `scale` has one entry, or one per channel."""
         real = float(scale[0]) if scale.size == 1 else tuple(float(s) for s in scale)
         bits = bits_for(-bound, bound)
-        if bits > 63:
+        if bits > 62:
             raise ValueError(f"layer {name!r} can reach sums of {bits} bits; narrow its weights or activations")
         tensor = Tensor(
             name=name, shape=shape, bits=bits, signed=True, low=-bound, high=bound, scale=real, kind="accumulator"
@@ -157,8 +175,25 @@ class Builder:
         self.values[node if isinstance(node, str) else node.name] = Value(name, grid, layout)
 
     def value(self, name: str) -> Value:
-        """Return the value of a float tensor."""
-        return self.values[name]
+        """Return the value of a float tensor as the node being lowered (`current`) reads it.
+
+        Codes with extra bits (`quant.wide`) are clamped for all but the nodes that hand them on or halve them.
+        """
+        value, chain = self.values[name], self.wide.chains.get(name)
+        if chain is None or chain.narrow is None or self.current in self.wide.readers:
+            return value
+        source, narrow = self.tensors[value.name], chain.narrow
+        other_grid = (value.on.one_scale, value.on.one_zero_point) != (narrow.one_scale, narrow.one_zero_point)
+        if other_grid or (narrow.low <= source.low and source.high <= narrow.high):
+            return value
+        clamped = f"{value.name}.clamped"
+        if clamped not in self.tensors:
+            low, high = max(source.low, narrow.low), min(source.high, narrow.high)
+            self.tensors[clamped] = replace(
+                source, name=clamped, bits=narrow.bits, signed=narrow.signed, low=low, high=high
+            )
+            self.emit(Clamp(name=f"{clamped}.clamp", inputs=(value.name,), output=clamped, low=low, high=high))
+        return Value(clamped, narrow, value.layout)
 
     def requantize_sums(self, acc: Tensor, scale: NDArray[np.float64], name: str, grid: Grid, **options: Any) -> str:
         """Bring accumulators of real unit `scale` onto a grid as tensor `name`; options: low, high, float_bias."""
@@ -257,7 +292,9 @@ def nonnegative(graph: Graph, stats: Stats) -> frozenset[str]:
     found = {item.name for item in graph.inputs if item.name in stats and stats[item.name].min >= 0}
     for node in graph.nodes:
         passing = node.op in _PASSING and all(name in found for name in node.inputs) and node.attrs.get("value", 0) >= 0
-        bounded = node.op == "clamp" and node.attrs["lo"] >= 0
+        bounded = (node.op == "clamp" and node.attrs["lo"] >= 0) or (
+            node.op == "clamp_channels" and float(node.params["lo"].min()) >= 0
+        )
         if node.op in _POSITIVE or passing or bounded:
             found.add(node.name)
     return frozenset(found)

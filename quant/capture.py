@@ -33,6 +33,10 @@ TOLERANCE = 1e-4
 """Largest relative difference allowed between module and graph on the example: float32 sums in another order."""
 
 
+_FILLS = {"new_zeros": 0, "zeros_like": 0, "new_ones": 1, "ones_like": 1, "new_full": 0, "full_like": 0}
+"""Operations that take nothing but shape and type from their input, with the value they fill in."""
+
+
 class _Broken:
     """Result of an operation that was reported already."""
 
@@ -103,18 +107,35 @@ def _export(
         warnings.simplefilter("ignore")  # torch's own deprecations and notes about attributes set while tracing
         try:
             program = torch.export.export(module, wide[0], kwargs=wide[1], strict=False)
-            if any(_mutates(node) for node in program.graph.nodes):
-                program = program.run_decompositions({})
         except Exception as error:
             text = " ".join(str(error).split())[:300]
             raise ValueError(
                 f"{name}: torch.export must be able to trace the module (got {text}); simplify it"
             ) from error
+        if not all(_pure(node) for node in program.graph.nodes):
+            program = program.run_decompositions({})
     return program
 
 
-def _mutates(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+def _pure(node: fx.Node) -> bool:
+    """Return whether a node changes nothing that is read after it, so that in-place is as good as a new tensor."""
+    if not isinstance(node.target, torch._ops.OpOverload) or not node.target._schema.is_mutable:
+        return True
+    changed = node.args[0]
+    if not isinstance(changed, fx.Node) or changed.op != "call_function" or _aliases(changed):
+        return False
+    return all(user is node or (user < node and not _aliases(user)) for user in changed.users)
+
+
+def _aliases(node: fx.Node) -> bool:
+    """Return whether a node's result may be memory of its input (an in-place operation apart)."""
+    return node.target is operator.getitem or _op_name(node) in VIEWS
+
+
+def _op_name(node: fx.Node) -> str:
+    """Return the operation's name without overload and without the mark of in-place variants."""
+    name = getattr(getattr(node.target, "overloadpacket", None), "__name__", str(node.target))
+    return name.rstrip("_") if isinstance(node.target, torch._ops.OpOverload) else name
 
 
 def _compare(
@@ -126,6 +147,10 @@ def _compare(
     found = run(graph, kwargs if kwargs else args)
     for name, want in zip(graph.outputs, flat, strict=True):
         got = found[name].reshape(want.shape)
+        if not bool(torch.isfinite(want).all()):
+            raise ValueError(
+                f"{graph.name}: output on the example must be finite (got NaN or infinity); give other data"
+            )
         error = float((got - want).abs().max()) / max(1e-6, float(want.abs().max()))
         if not error <= TOLERANCE:
             raise AssertionError(f"{graph.name}.{name} differs from the module by {error:.2g} relative")
@@ -139,7 +164,8 @@ class _Capture:
         signature = program.graph_signature
         self.arguments = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         self.arguments |= signature.inputs_to_lifted_tensor_constants
-        self.inputs = tuple(self._input(n) for n in program.graph.nodes if n.name in set(signature.user_inputs))
+        given = set(signature.user_inputs)
+        self.inputs = tuple(self._input(n) for n in program.graph.nodes if n.name in given)
         self.builder = Builder(self.inputs, dict(module.named_modules()), batch)
         self.values: dict[fx.Node, Any] = {}
         self.troubles: Counter[tuple[str, str, str]] = Counter()
@@ -209,9 +235,12 @@ class _Capture:
 
     def _compute(self, node: fx.Node) -> Any:
         """Add an operation to the graph."""
-        op = getattr(getattr(node.target, "overloadpacket", None), "__name__", str(node.target))
-        if op in ("sym_size", "_assert_tensor_metadata", "_assert_scalar"):
-            return self._evaluate_meta(node, op)
+        op = _op_name(node)
+        if op.startswith("_assert"):
+            return None
+        if op in _FILLS:
+            meta, given = node.meta["val"], self._bind(node)
+            return torch.full(meta.shape, given.get("fill_value", _FILLS[op]), dtype=meta.dtype)
         path = self._module_path(node)
         try:
             if op not in HANDLERS:
@@ -224,11 +253,6 @@ class _Capture:
         except UnsupportedError as error:
             self.troubles[f"{op}", path, str(error)] += 1
             return _Broken()
-
-    def _evaluate_meta(self, node: fx.Node, op: str) -> Any:
-        if op != "sym_size":
-            return None
-        return int(node.args[0].meta["val"].shape[node.args[1]])  # type: ignore[union-attr]
 
     def _check_type(self, node: fx.Node, op: str) -> None:
         metas = node.meta.get("val")

@@ -218,6 +218,11 @@ def concat(b: Builder, items: Sequence[Any], dim: int) -> Value:
     return b.unframe(b.emit("concat", names, {"axis": axis}), slots)
 
 
+def _one_more(x: Any, dim: int) -> Any:
+    """Return a view or a constant with a dimension of size 1 put before `dim`."""
+    return ax.unsqueezed(x, dim) if isinstance(x, Value) else x.unsqueeze(dim)
+
+
 def _pad(b: Builder, a: Args) -> Value:
     if a.get("mode", "constant") != "constant":
         raise UnsupportedError(f"its mode is {a['mode']}, not constant")
@@ -266,6 +271,14 @@ def _flip(b: Builder, a: Args) -> Value:
     return x
 
 
+def _roll(b: Builder, a: Args) -> Value:
+    x = value_of(a["self"])
+    for shift, dim in zip(a["shifts"], a["dims"], strict=True):
+        size = ax.size_of(x.dims[dim])
+        x = gather(b, x, dim, [(i - shift) % size for i in range(size)])
+    return x
+
+
 def _same(b: Builder, a: Args) -> Any:
     return a["self"] if "self" in a else a["input"]
 
@@ -303,6 +316,8 @@ VIEWS: dict[str, Handler] = {
     "index_select": _index_select,
     "index": _index,
     "flip": _flip,
+    "roll": _roll,
+    "stack": lambda b, a: concat(b, [_one_more(x, a["dim"]) for x in a["tensors"]], a["dim"]),
     "cat": lambda b, a: concat(b, a["tensors"], a["dim"]),
     **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
     **dict.fromkeys(

@@ -1,50 +1,17 @@
-"""Clip thresholds: from values to the alpha beyond which a grid saturates.
-
-A rule is a frozen value, called with rows of values (one row per tensor, or per channel) and giving one threshold a
-row, never above the row's largest magnitude.
-"""
+"""Clip thresholds: from values to the alpha beyond which a grid saturates. The rules that there are."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-Rows = NDArray[np.floating]
+from quant.aciq import Aciq
+from quant.clip_rule import ClipInput, ClipRule, Reals
+from quant.kl import Kl
+from quant.mse import Mse
 
-
-@dataclass(frozen=True, eq=False)
-class ClipInput:
-    """What a clip rule looks at.
-
-    Parameters
-    ----------
-    values
-        float ``[rows, n]``.
-    absmax
-        Largest magnitude of each row, exact even where `values` is a sample, float64 ``[rows]``.
-    bits
-        Of the grid.
-    unsigned
-        Whether the grid is ``[0, alpha]``, for values that are never negative.
-    """
-
-    values: Rows
-    absmax: NDArray[np.float64]
-    bits: int
-    unsigned: bool = False
-
-
-class ClipRule(Protocol):
-    """A way to choose thresholds."""
-
-    name: ClassVar[str]
-    source: ClassVar[str]
-
-    def __call__(self, data: ClipInput) -> NDArray[np.float64]:
-        """Return one threshold a row, within ``0 <= alpha <= absmax``."""
-        ...
+__all__ = ["CLIPS", "Aciq", "ClipInput", "ClipRule", "Kl", "Max", "Mse", "Percentile"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +21,7 @@ class Max:
     name: ClassVar[str] = "max"
     source: ClassVar[str] = "linear quantization without clipping"
 
-    def __call__(self, data: ClipInput) -> NDArray[np.float64]:
+    def __call__(self, data: ClipInput) -> Reals:
         """Return the largest magnitudes."""
         return data.absmax.astype(np.float64)
 
@@ -62,6 +29,8 @@ class Max:
 @dataclass(frozen=True)
 class Percentile:
     """Alpha is a percentile of the magnitudes: always an observed value; 100 is the maximum.
+
+    Where the percentile is zero (sparse values) alpha is the smallest magnitude above zero.
 
     Parameters
     ----------
@@ -79,12 +48,27 @@ class Percentile:
         if not 0 < self.percent <= 100:
             raise ValueError(f"percentile must be within (0, 100] (got {self.percent}); 99.99 is usual")
 
-    def __call__(self, data: ClipInput) -> NDArray[np.float64]:
+    def __call__(self, data: ClipInput) -> Reals:
         """Return the percentile of each row's magnitudes."""
         if self.percent == 100:
             return data.absmax.astype(np.float64)
-        alpha = np.percentile(np.abs(data.values), self.percent, axis=1, method="higher")
-        return np.minimum(alpha.astype(np.float64), data.absmax)
+        sizes = np.abs(data.values)
+        alpha = np.percentile(sizes, self.percent, axis=1, method="higher").astype(np.float64)
+        for row in np.flatnonzero(alpha == 0):
+            alpha[row] = np.min(sizes[row], where=sizes[row] > 0, initial=data.absmax[row])
+        return np.minimum(alpha, data.absmax)
 
 
-CLIPS: dict[str, Callable[[], ClipRule]] = {rule.name: rule for rule in (Max, Percentile)}
+CLIPS: dict[str, Callable[[], ClipRule]] = {
+    "max": Max,
+    "percentile": Percentile,
+    "mse": Mse,
+    "aciq": Aciq,
+    "aciq-gauss": lambda: Aciq(prior="gauss"),
+    "aciq-laplace": lambda: Aciq(prior="laplace"),
+    "aciq-published": lambda: Aciq("published"),
+    "aciq-ocs-paper": lambda: Aciq("ocs-paper"),
+    "kl": Kl,
+    "kl-mxnet": lambda: Kl(mxnet_compat=True),
+}
+"""Rules by name."""

@@ -52,7 +52,7 @@ def _fold_one(graph: Graph, node: Node) -> Graph:
             return remove_node(replace_node(graph, before.name, folded), node.name)
         merged = _merged(before, node, factor, offset)
         if merged is not None:
-            return replace_node(remove_node(graph, before.name), node.name, merged)
+            return _fold_one(replace_node(remove_node(graph, before.name), node.name, merged), merged)
     readers = graph.consumers(node.name)
     if node.name in graph.outputs or not readers or not all(_folds_forward(graph, r, node, offset) for r in readers):
         return graph

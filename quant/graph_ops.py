@@ -14,6 +14,7 @@ linear         1       along the last axis (weight [O, I], bias? [O])
 batch_norm     1       along axis 0, evaluation mode (weight, bias, mean, var; eps)
 scale          1       times one factor per channel, or one for all (weight [n or 1]; axis)
 affine         1       times a factor plus an offset per channel (weight, bias [n or 1]; axis)
+clamp_channels 1       min(max(x, lo), hi) with limits per channel (lo, hi [n or 1]; axis)
 prelu          1       slope per channel or one, for negative values, along axis 0 (weight [n or 1])
 embedding      1       row of a table per index (weight [V, D])
 constant       0       a stored tensor, the same for each sample of a batch (value, batch axis left out)
@@ -155,6 +156,11 @@ def _pool(node: NodeLike, shapes: tuple[Shape, ...]) -> Shape:
     nd = len(attrs["kernel"])
     need(nd in (1, 2) and len(shape) == nd + 1, f"pooled input must have {nd + 1} axes", shape, "fix the kernel")
     pads, dilation = attrs["padding"], attrs.get("dilation", (1,) * nd)
+    need(len(pads) == 2 * nd, f"pool padding must have {2 * nd} entries", pads, "give all begins, then all ends")
+    even = tuple(pads[:nd]) == tuple(pads[nd:]) and all(
+        2 * p <= k for p, k in zip(pads, attrs["kernel"] * 2, strict=True)
+    )
+    need(even or not attrs["ceil_mode"], "ceil_mode needs equal pads, at most half the kernel", pads, "pad before")
     out = [shape[0]]
     for i in range(nd):
         size, kernel, stride = shape[1 + i], attrs["kernel"][i], attrs["stride"][i]
@@ -340,6 +346,7 @@ OPS: dict[str, OpSpec] = {
     "batch_norm": OpSpec(_batch_norm, 1, ("weight", "bias", "mean", "var"), (), ("eps",), "batch normalization"),
     "scale": OpSpec(_per_channel("weight"), 1, ("weight",), (), ("axis",), "times a constant per channel"),
     "affine": OpSpec(_per_channel("weight", "bias"), 1, ("weight", "bias"), (), ("axis",), "x w + b per channel"),
+    "clamp_channels": OpSpec(_per_channel("lo", "hi"), 1, ("lo", "hi"), (), ("axis",), "clamp per channel"),
     "prelu": OpSpec(_per_channel("weight"), 1, ("weight",), (), (), "leaky ReLU with learned slopes"),
     "embedding": OpSpec(_embedding, 1, ("weight",), (), (), "table row per index"),
     "constant": OpSpec(_constant, 0, ("value",), (), (), "stored tensor"),

@@ -79,6 +79,8 @@ def symmetric(alpha: float | NDArray[Any], bits: int, *, wide: bool = False) -> 
     ----------
     alpha
         One threshold, or one per channel.
+    bits
+        Width of a code.
     wide
         Let codes reach ``-n - 1``, as the OCS authors' released code does.
     """
@@ -123,6 +125,8 @@ def quantize(values: NDArray[Any], grid: Grid, axis: int = 0, *, clamp: bool = T
         Any shape.
     grid
         Per tensor, or per channel along `axis`.
+    axis
+        Of the grid's channels.
     clamp
         ``False`` gives unbounded integers, as integer-domain splitting needs them.
     """

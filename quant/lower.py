@@ -16,6 +16,7 @@ from quant import lower_plain as plain
 from quant.build import MAP_LAYOUT, Builder, LayerInfo, Value
 from quant.graph import Graph, Node
 from quant.grid import Grid, quantize
+from quant.lower_halves import lower_duplicate
 from quant.lower_linear import lower_product
 from quant.observe import Stats
 from quant.recipe import Recipe, protected_layers
@@ -26,6 +27,7 @@ LOWER: dict[str, Callable[[Builder, Node], None]] = {
     "relu": plain.lower_activation,
     "relu6": plain.lower_activation,
     "clamp": plain.lower_activation,
+    "clamp_channels": plain.lower_clamp_channels,
     "add": plain.lower_add,
     "sub": plain.lower_add,
     "concat": plain.lower_concat,
@@ -37,7 +39,7 @@ LOWER: dict[str, Callable[[Builder, Node], None]] = {
     "permute": plain.lower_permute,
     "slice": plain.lower_slice,
     "pad": plain.lower_pad,
-    "duplicate": plain.lower_duplicate,
+    "duplicate": lower_duplicate,
 }
 
 
@@ -130,7 +132,9 @@ def lower(graph: Graph, stats: Stats, recipe: Recipe) -> Quantized:
         _lower_input(builder, item.name, item.shape, item.kind)
     for node in graph.nodes:
         if node.name not in builder.values:
+            builder.current = node.name
             LOWER[node.op](builder, node)
+    builder.current = ""
     for name in graph.outputs:
         value = builder.value(name)
         if value.grid is not None:

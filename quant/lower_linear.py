@@ -12,6 +12,7 @@ from quant.clip import ClipInput
 from quant.graph import Graph, Node
 from quant.grid import Grid, quantize, symmetric
 from quant.ocs import SplitRecord, expand_codes, merge
+from quant.ocs_activation import ACT_SPLITS
 from quant.recipe import Recipe
 
 
@@ -107,7 +108,8 @@ def lower_product(builder: Builder, node: Node) -> None:
     )
     record = node.notes.get("ocs")
     splits = len(record.splits) if record else 0
-    builder.layers.append(LayerInfo(node.name, bits, source.on.bits, splits, found.alpha, found.clamped))
+    halved = node.notes.get(ACT_SPLITS, 0)
+    builder.layers.append(LayerInfo(node.name, bits, source.on.bits, splits, found.alpha, found.clamped, halved))
     finish_sums(builder, node, Sums(acc.name, scale, layout, real_bias if floats else None))
 
 
@@ -131,12 +133,18 @@ def finish_sums(builder: Builder, node: Node, sums: Sums) -> None:
         builder.set(node, sums.name, None, sums.layout)
         return
     target, limits = fused_activation(builder, node)
-    grid = builder.act_grid(target.name)
+    grid = output_grid(builder, target)
     low, high = clamp_codes(grid, limits)
     acc = builder.tensors[sums.name]
     options = {} if sums.float_bias is None else {"float_bias": sums.float_bias}
     name = builder.requantize_sums(acc, sums.scale, target.name, grid, low=low, high=high, **options)
     builder.set(target, name, grid, sums.layout)
+
+
+def output_grid(builder: Builder, node: Node) -> Grid:
+    """Return the grid of an op's output; where only a clamp per channel reads it, the grid of the clamped tensor."""
+    reader = builder.graph.sole_consumer(node.name)
+    return builder.act_grid(reader.name if reader is not None and reader.op == "clamp_channels" else node.name)
 
 
 def fused_activation(builder: Builder, node: Node) -> tuple[Node, tuple[float, float]]:

@@ -18,7 +18,7 @@ from accelsim.program import (
 from quant.build import MAP_LAYOUT, Builder, Value
 from quant.graph import Node
 from quant.grid import quantize
-from quant.lower_linear import activation_limits, clamp_codes, fused_activation
+from quant.lower_linear import activation_limits, clamp_codes, fused_activation, output_grid
 
 
 def _passed_on(builder: Builder, node: Node, value: Value, layout: tuple[int, ...]) -> str:
@@ -42,12 +42,25 @@ def lower_activation(builder: Builder, node: Node) -> None:
     builder.set(node, node.name, grid, value.layout)
 
 
+def lower_clamp_channels(builder: Builder, node: Node) -> None:
+    """Clamp codes channel by channel: the limits are rounded onto the input's grid, the channels' axis comes last."""
+    value, axis = builder.value(node.inputs[0]), node.attrs["axis"]
+    if value.layout[-1] != axis:
+        value = builder.in_layout(value, (*(a for a in sorted(value.layout) if a != axis), axis))
+    source = builder.tensors[value.name]
+    low, high = (np.clip(quantize(node.params[end], value.on), source.low, source.high) for end in ("lo", "hi"))
+    builder.tensors[node.name] = replace(source, name=node.name, low=int(low.min()), high=int(high.max()))
+    low, high = (np.broadcast_to(limit, source.shape[-1:]).copy() for limit in (low, high))
+    builder.emit(Clamp(name=node.name, inputs=(value.name,), output=node.name, low=low, high=high))
+    builder.set(node, node.name, value.grid, value.layout)
+
+
 def lower_add(builder: Builder, node: Node) -> None:
     """Add or subtract two codes on their own grids, with the ReLU that follows."""
     first, second = (builder.value(name) for name in node.inputs)
     second = builder.in_layout(second, first.layout)
     target, limits = fused_activation(builder, node)
-    grid = builder.act_grid(target.name)
+    grid = output_grid(builder, target)
     low, high = clamp_codes(grid, limits)
     builder.code_tensor(target.name, builder.shape(node.name, first.layout), grid, low, high)
     builder.emit(
@@ -129,7 +142,7 @@ def lower_avg_pool(builder: Builder, node: Node) -> None:
             )
     grid, source = value.on, builder.tensors[value.name]
     target, limits = fused_activation(builder, node)
-    out = builder.act_grid(target.name)
+    out = output_grid(builder, target)
     low, high = clamp_codes(out, limits)
     builder.code_tensor(target.name, builder.shape(node.name, value.layout), out, low, high)
     builder.emit(

@@ -79,7 +79,7 @@ class _Gatherer:
         self.total, self.done = total, 0
         self.lows: dict[str, Tensor] = {}
         self.highs: dict[str, Tensor] = {}
-        self.parts: dict[str, list[Tensor]] = {}
+        self.values: dict[str, np.ndarray] = {}
         self.sizes: dict[str, int] = {}
         self.places: dict[int, np.ndarray] = {}
 
@@ -98,13 +98,18 @@ class _Gatherer:
         self.lows[name] = torch.minimum(self.lows[name], low) if name in self.lows else low
         self.highs[name] = torch.maximum(self.highs[name], high) if name in self.highs else high
         self.sizes[name] = per_sample = value[0].numel()
-        flat = value.reshape(-1)
-        if per_sample * total > self.samples:
-            places = self.chosen(per_sample, total)
-            first = self.done * per_sample
-            a, b = np.searchsorted(places, (first, first + flat.numel()))
-            flat = flat[torch.from_numpy(places[a:b] - first)]
-        self.parts.setdefault(name, []).append(flat.clone())
+        if name not in self.values:
+            self.values[name] = np.empty(min(per_sample * total, self.samples), np.float32)
+        self.fill(self.values[name], value.reshape(-1).numpy(), self.done * per_sample, per_sample * total)
+
+    def fill(self, kept: np.ndarray, flat: np.ndarray, first: int, count: int) -> None:
+        """Put what is to be kept of one batch in its place; `first` is the batch's place among all `count` values."""
+        if count <= self.samples:
+            kept[first : first + len(flat)] = flat
+            return
+        places = self.chosen(count)
+        a, b = np.searchsorted(places, (first, first + len(flat)))
+        flat.take(places[a:b] - first, out=kept[a:b], mode="clip")  # in range anyway; "raise" would copy
 
     def axis(self, name: str, value: Tensor) -> int:
         """Return the channels' axis: LSTM parts have them last, attention parts (heads) first."""
@@ -112,9 +117,8 @@ class _Gatherer:
             return 0 if value.ndim == 4 else value.ndim - 2
         return self.axes[name]
 
-    def chosen(self, per_sample: int, total: int) -> np.ndarray:
-        """Return the sorted places of the sample among all values of a tensor with so many values per input."""
-        count = per_sample * total
+    def chosen(self, count: int) -> np.ndarray:
+        """Return the sorted places of the sample among `count` values, one in each of as many strata."""
         if count not in self.places:
             rng = np.random.default_rng((self.seed, count))
             strata = np.arange(self.samples) + rng.random(self.samples)
@@ -124,10 +128,9 @@ class _Gatherer:
     def result(self, name: str) -> TensorStats:
         """Return what was gathered about one tensor."""
         count = self.sizes[name] * self.totals.get(name, self.total)
-        values = torch.cat(self.parts[name]).numpy()
         axis = self.axes.get(name, 0 if name.endswith((":scores", ":probs")) else 1)
         low, high = self.lows[name].numpy(), self.highs[name].numpy()
-        return TensorStats(axis, low, high, count, values, exact=count <= self.samples)
+        return TensorStats(axis, low, high, count, self.values[name], exact=count <= self.samples)
 
 
 def channel_range(value: Tensor, axis: int) -> tuple[Tensor, Tensor]:

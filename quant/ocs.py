@@ -3,19 +3,21 @@ Outlier Channel Splitting", ICML 2019).
 
 Graph in, graph out. An input channel that holds the widest weights is duplicated and its weights are halved: the float
 function is unchanged, the layer's range shrinks. The splits are recorded in the layer's notes, so that lowering can
-replay them on integers, where halves are ``q >> 1`` and ``q - (q >> 1)`` (the paper's quantization-aware split, eq. 6-8,
-in integer form).
+replay them on integers, where halves are ``q >> 1`` and ``q - (q >> 1)``: the integer form of the paper's
+quantization-aware split (eq. 6-8).
 """
 
 import heapq
 import math
 from dataclasses import dataclass
-from typing import Any
+from fractions import Fraction
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quant.graph import Graph, Node, replace_node
+from quant.transform import NO_CONTEXT, Context
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,16 @@ class SplitRecord:
 
 
 def split_count(ratio: float, channels: int) -> int:
-    """Return ``ceil(ratio · channels)``: how many channels an expansion ratio adds (OCS paper, section 3.4)."""
-    return math.ceil(ratio * channels - 1e-9)
+    """Return ``ceil(ratio · channels)``: how many channels an expansion ratio adds (OCS paper, section 3.4).
+
+    The ratio counts as the decimal it is written as: 0.07 of 100 channels is 7, not 8.
+    """
+    return math.ceil(Fraction(str(float(ratio))) * channels)
 
 
 def _halve(channel: NDArray[Any], threshold: float) -> tuple[NDArray[Any], NDArray[Any]]:
     """Halve a channel's weights naively, ``(w/2, w/2)``; those within the threshold stay in the first half."""
-    halved = np.abs(channel) > threshold
+    halved = np.abs(channel.astype(np.float64)) > threshold
     return np.where(halved, channel / 2, channel), np.where(halved, channel / 2, 0.0)
 
 
@@ -102,11 +107,12 @@ def expand(weight: NDArray[Any], record: SplitRecord) -> NDArray[Any]:
 
 
 def merge(weight: NDArray[Any], record: SplitRecord) -> NDArray[Any]:
-    """Undo `expand`: add every copy back onto its original channel (exact, since halving is)."""
-    merged = weight[:, : record.channels].copy()
-    for place, source in enumerate(record.source[record.channels :], start=record.channels):
-        merged[:, source] += weight[:, place]
-    return merged
+    """Undo `expand`, the last split first: the sum of two halves is exact, the sum of three quarters need not be."""
+    channels = list(np.moveaxis(weight, 1, 0))
+    for split in reversed(record.splits):
+        second = channels.pop()
+        channels[split.index] = channels[split.index] + second
+    return np.moveaxis(np.stack(channels), 0, 1)
 
 
 def expand_codes(codes: NDArray[np.int64], weight: NDArray[Any], record: SplitRecord) -> NDArray[np.int64]:
@@ -158,6 +164,11 @@ class SplitOutliers:
     naive: bool = False
     threshold_ratio: float = 0.0
 
+    name: ClassVar[str] = "ocs"
+    what: ClassVar[str] = "duplicate the input channels with the widest weights and halve their weights"
+    source: ClassVar[str] = "Zhao et al., ICML 2019, arXiv:1901.09504, section 3"
+    needs_data: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         """Refuse ratios that mean nothing."""
         if not 0 <= self.ratio <= 1:
@@ -167,10 +178,16 @@ class SplitOutliers:
                 f"ocs threshold_ratio must be within 0..1 (got {self.threshold_ratio}); 0 halves every weight"
             )
 
-    def __call__(self, graph: Graph, protected: frozenset[str] = frozenset()) -> Graph:
-        """Return the graph with outlier channels split, `protected` layers apart."""
+    @property
+    def label(self) -> str:
+        """Return a short description, e.g. ``OCS 0.02 naive``."""
+        selective = f" above {self.threshold_ratio:g} max" if self.threshold_ratio else ""
+        return f"OCS {'plan' if self.splits else f'{self.ratio:g}'}{selective}{' naive' if self.naive else ''}"
+
+    def __call__(self, graph: Graph, context: Context = NO_CONTEXT) -> Graph:
+        """Return the graph with outlier channels split, protected layers apart."""
         for node in graph.nodes:
-            if node.name in protected or not splittable(node):
+            if node.name in context.protected or not splittable(node):
                 continue
             channels = node.params["weight"].shape[1]
             count = dict(self.splits).get(node.name, 0) if self.splits else split_count(self.ratio, channels)

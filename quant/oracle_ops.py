@@ -83,7 +83,7 @@ def _duplicate(op: Duplicate, inputs: list[Tensor]) -> Tensor:
 
 
 def _clamp(op: Clamp, inputs: list[Tensor]) -> Tensor:
-    return inputs[0].clamp(op.low, op.high)
+    return inputs[0].clamp(_int64(op.low), _int64(op.high))
 
 
 def _table(op: Table, inputs: list[Tensor]) -> Tensor:

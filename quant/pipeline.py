@@ -10,16 +10,23 @@ from quant.graph import Graph
 from quant.lower import Quantized, lower
 from quant.observe import Stats, observe
 from quant.recipe import Recipe, protected_layers
+from quant.transform import Context
 
 Batches = Callable[[], Iterable[NDArray[Any]]]
 
 
-def prepare(graph: Graph, recipe: Recipe) -> Graph:
-    """Fold batch norms and apply the recipe's transforms; the float function is unchanged."""
+def prepare(graph: Graph, recipe: Recipe, calibration: Batches | None = None, *, seed: int = 0) -> Graph:
+    """Fold batch norms and apply the recipe's transforms; the float function is unchanged.
+
+    Raises
+    ------
+    ValueError
+        Where a transform looks at activations and no calibration samples are given.
+    """
     folded = fold_batch_norm(graph)
-    protected = protected_layers(folded, recipe)
+    context = Context(protected=protected_layers(folded, recipe), calibration=calibration, seed=seed)
     for transform in recipe.transforms:
-        folded = transform(folded, protected)
+        folded = transform(folded, context)
     return folded.check()
 
 
@@ -42,7 +49,7 @@ def quantize_network(graph: Graph, calibration: Batches, recipe: Recipe, *, seed
     ValueError
         For a network, recipe or calibration set that cannot be quantized.
     """
-    ready = prepare(graph, recipe)
+    ready = prepare(graph, recipe, calibration, seed=seed)
     return lower(ready, observe_for(ready, calibration, seed), recipe)
 
 

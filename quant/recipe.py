@@ -1,7 +1,6 @@
 """A recipe: everything that decides a quantized network's integers, as one frozen value."""
 
 import fnmatch
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,9 +8,7 @@ from accelsim.arith import REQUANT_RULES
 from quant.clip import ClipRule, Max
 from quant.graph import Graph, Node
 from quant.grid import check_bits
-from quant.ocs import SplitOutliers
-
-Transform = Callable[[Graph, frozenset[str]], Graph]
+from quant.transform import Transform
 
 
 @dataclass(frozen=True)
@@ -104,12 +101,7 @@ class Recipe:
             if clip.name != "max"
         ]
         parts += ["per channel"] * self.per_channel
-        for transform in self.transforms:
-            if isinstance(transform, SplitOutliers):
-                budget = "plan" if transform.splits else f"{transform.ratio:g}"
-                parts.append(f"OCS {budget}{' naive' if transform.naive else ''}")
-            else:
-                parts.append(type(transform).__name__)
+        parts += [transform.label for transform in self.transforms]
         return " + ".join(parts)
 
 

@@ -137,18 +137,23 @@ def _along(value: Tensor, axis: int, ndim: int) -> Tensor:
     return value.reshape([-1 if i == axis + 1 else 1 for i in range(ndim)])
 
 
-def _padded(x: Tensor, pads: Sequence[int], value: float) -> tuple[Tensor, tuple[int, ...]]:
-    """Return the input and torch's symmetric padding, padding explicitly where the two ends differ."""
+def _padded(x: Tensor, pads: Sequence[int], value: float, most: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
+    """Return the input and torch's symmetric padding; pads that differ at the ends or exceed `most` are put in here."""
     nd = len(pads) // 2
-    if tuple(pads[:nd]) == tuple(pads[nd:]):
+    if tuple(pads[:nd]) == tuple(pads[nd:]) and all(p <= m for p, m in zip(pads, most, strict=False)):
         return x, tuple(pads[:nd])
     flat = [p for i in reversed(range(nd)) for p in (pads[i], pads[nd + i])]
     return F.pad(x, flat, value=value), (0,) * nd
 
 
+def _half(kernel: Sequence[int]) -> list[int]:
+    """Return the most padding that torch's pools take."""
+    return [k // 2 for k in kernel]
+
+
 def _conv(node: Node, p: Mapping[str, Tensor], x: Sequence[Tensor], emit: Observer | None) -> Tensor:
     a = node.attrs
-    data, padding = _padded(x[0], a["padding"], 0.0)
+    data, padding = _padded(x[0], a["padding"], 0.0, a["padding"])
     conv = F.conv2d if p["weight"].ndim == 4 else F.conv1d
     return conv(data, p["weight"], p.get("bias"), a["stride"], padding, a["dilation"], a["groups"])
 
@@ -165,23 +170,22 @@ def _affine(node: Node, p: Mapping[str, Tensor], x: Sequence[Tensor], emit: Obse
 
 def _max_pool(node: Node, p: Mapping[str, Tensor], x: Sequence[Tensor], emit: Observer | None) -> Tensor:
     a = node.attrs
-    data, padding = _padded(x[0], a["padding"], -math.inf)
+    data, padding = _padded(x[0], a["padding"], -math.inf, _half(a["kernel"]))
     pool = F.max_pool2d if len(a["kernel"]) == 2 else F.max_pool1d
     return pool(data, a["kernel"], a["stride"], padding, a["dilation"], a["ceil_mode"])
 
 
 def _avg_pool(node: Node, p: Mapping[str, Tensor], x: Sequence[Tensor], emit: Observer | None) -> Tensor:
     a = node.attrs
-    nd = len(a["kernel"])
-    pool = F.avg_pool2d if nd == 2 else F.avg_pool1d
-    if a["padding"][:nd] == a["padding"][nd:]:
-        return pool(x[0], a["kernel"], a["stride"], a["padding"][:nd], a["ceil_mode"], a["count_include_pad"])
-    data, _ = _padded(x[0], a["padding"], 0.0)
-    mean = pool(data, a["kernel"], a["stride"], 0, a["ceil_mode"], True)
+    pool = F.avg_pool2d if len(a["kernel"]) == 2 else F.avg_pool1d
+    data, padding = _padded(x[0], a["padding"], 0.0, _half(a["kernel"]))
+    if data is x[0]:
+        return pool(data, a["kernel"], a["stride"], padding, a["ceil_mode"], a["count_include_pad"])
+    mean = pool(data, a["kernel"], a["stride"])
     if a["count_include_pad"]:
         return mean
-    ones, _ = _padded(torch.ones_like(x[0][:1, :1]), a["padding"], 0.0)
-    return mean / pool(ones, a["kernel"], a["stride"], 0, a["ceil_mode"], True)
+    inside, _ = _padded(torch.ones_like(x[0][:1, :1]), a["padding"], 0.0, (-1, -1))
+    return mean / pool(inside, a["kernel"], a["stride"])
 
 
 def _slice(node: Node, p: Mapping[str, Tensor], x: Sequence[Tensor], emit: Observer | None) -> Tensor:
@@ -266,6 +270,8 @@ FLOAT_OPS: dict[str, FloatOp] = {
     "batch_norm": _batch_norm,
     "scale": _affine,
     "affine": _affine,
+    "clamp_channels": lambda n, p, x, e: x[0].clamp(_along(p["lo"], n.attrs["axis"], x[0].ndim),
+                                                    _along(p["hi"], n.attrs["axis"], x[0].ndim)),
     "prelu": lambda n, p, x, e: F.prelu(x[0], p["weight"]),
     "embedding": lambda n, p, x, e: F.embedding(x[0], p["weight"]),
     "constant": lambda n, p, x, e: p["value"][None],

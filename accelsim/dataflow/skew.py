@@ -27,15 +27,11 @@ def _skew_rows(values, skewed, chunks):  # type: ignore[no-untyped-def]
         first, length, place = chunks[i, 0], chunks[i, 1], chunks[i, 2]
         for block in range(0, length, BLOCK):
             for fold in range(count):
-                full = min(rows, (size - fold * rows * lanes) // lanes)
-                rest = min(rows * lanes, size - fold * rows * lanes) - full * lanes
                 for t in range(block, min(block + BLOCK, length)):
-                    for r in range(full):
-                        for lane in range(lanes):
-                            skewed[fold, place + t + r, lane, r] = values[first + t, (fold * rows + r) * lanes + lane]
-                    for lane in range(rest):
-                        last = (fold * rows + full) * lanes + lane
-                        skewed[fold, place + t + full, lane, full] = values[first + t, last]
+                    for lane in range(lanes):
+                        k0 = fold * rows * lanes + lane
+                        for r in range(min(rows, (size - k0 + lanes - 1) // lanes)):
+                            skewed[fold, place + t + r, lane, r] = values[first + t, k0 + r * lanes]
 
 
 @njit(cache=True)
@@ -86,12 +82,12 @@ class Skew:
         return skew
 
     def stream(self, values: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Skew ``[t, k]`` by row into ``[u, lanes, rows]``, zeros around it."""
+        """Skew ``[t, k]`` by row into ``[u, lanes * rows]``, zeros around it."""
         rows, lanes = self.array.rows, self.array.products_per_pe
         k_folds, span = ceil_div(values.shape[1], rows * lanes), self._span(rows)
         skewed = aligned(k_folds * span * lanes * rows, np.int32).reshape(k_folds, span, lanes, rows)
         _skew_rows(values, skewed, self._chunks(rows))
-        return skewed.reshape(-1, lanes, rows)
+        return skewed.reshape(-1, lanes * rows)
 
     def memory(self, initial: NDArray[Any], width: int, per_column: bool) -> NDArray[Any]:
         """Return the skewed memory ``[u, cols]`` holding an initial value per column ``[c]`` or per element ``[t]``."""

@@ -287,46 +287,40 @@ def _shape(roles: Roles, job: Job, layout: Layout, activity: bool) -> kernel.Sha
 def _planes(shape: kernel.Shape, lane_type: type[np.integer[Any]]) -> kernel.Planes:
     """Allocate the registers, all zero: the state after reset."""
     cells, column = shape.rows * shape.cols, shape.rows * shape.lanes
-    operands = cells * shape.lanes
-    line = 64 // np.dtype(lane_type).itemsize
-    moving = _double(operands + column, column, np.int32)
-    sums = _double(_round_up(cells + 1, line), 1, lane_type)
-    events = _double(_round_up(cells + 1, line) if shape.sum_rule else 1, 1, lane_type)
-    valid = _double(operands + column if shape.activity else column, column, np.int32)
-    banks = aligned(shape.banks * operands, np.int32).reshape(shape.banks, shape.cols, shape.lanes, shape.rows)
+    side = (shape.cols + 1) * column
+    moving = _double(side, column, np.int32)
+    valid = _double(side if shape.activity else column, column, np.int32)
+    sums = _double(cells + shape.rows, 1, lane_type)
+    events = _double(cells + shape.rows if shape.sum_rule else shape.rows, 1, lane_type)
+    by_cell = (shape.cols, shape.lanes, shape.rows)
+    banks = aligned(shape.banks * cells * shape.lanes, np.int32).reshape(shape.banks, *by_cell)
     inner = aligned(cells, lane_type)
     inner[:] = np.tile(np.where(np.arange(shape.rows) == 0, 0, -1), shape.cols)
     return kernel.Planes(
         moving_in=moving[0],
         moving_reg=moving[1],
+        valid_in=valid[0],
+        valid_reg=valid[1],
         sum_in=sums[0],
         sum_reg=sums[1],
         event_in=events[0],
         event_reg=events[1],
-        sum_cells=_cells(sums[1], shape.cols, shape.rows),
-        event_cells=_cells(events[1], shape.cols if shape.sum_rule else 0, shape.rows),
-        valid_in=valid[0],
-        valid_reg=valid[1],
         banks=banks,
-        selected=banks.reshape(-1) if shape.banks == 1 else aligned(operands, np.int32),
-        useful=aligned(operands if shape.activity else 0, np.int32),
+        selected=banks[0] if shape.banks == 1 else aligned(cells * shape.lanes, np.int32).reshape(by_cell),
+        useful=np.zeros(by_cell if shape.activity else (0, *by_cell[1:]), dtype=np.int32),
         inner=inner,
         products=aligned(shape.depth * cells, lane_type).reshape(shape.depth, cells),
         scratch=np.zeros(shape.rows, dtype=np.int32),
+        bottom=np.zeros(shape.cols + 1, dtype=lane_type),
         sum_mask=np.array([shape.sum_mask], dtype=np.int64).astype(lane_type),
     )
 
 
-def _double(side: int, offset: int, dtype: type[np.integer[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return two sides of `side` elements, seen from what arrives and, `offset` elements on, from the registers."""
-    lead = -offset % (64 // np.dtype(dtype).itemsize)
-    memory = aligned(lead + 2 * side + offset, dtype)[lead:]
-    return memory[: 2 * side].reshape(2, side), memory[offset : offset + 2 * side].reshape(2, side)
-
-
-def _cells(plane: NDArray[Any], cols: int, rows: int) -> NDArray[Any]:
-    """Return a view of a double plane by column and row."""
-    return plane[:, : cols * rows].reshape(2, cols, rows)
+def _double(side: int, hop: int, dtype: type[np.integer[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return two sides of `side` elements, seen from what arrives and, `hop` elements on, from the registers."""
+    lead = -hop % (64 // np.dtype(dtype).itemsize)
+    memory = aligned(lead + 2 * side + hop, dtype)[lead:]
+    return memory[: 2 * side].reshape(2, side), memory[hop : hop + 2 * side].reshape(2, side)
 
 
 def _toggles(roles: Roles, tally: NDArray[np.int64]) -> Toggles:

@@ -18,10 +18,10 @@ PE (r, c) selects it from cycle s + r + c on.
 fold f + 1 loads from the cycle in which fold f starts to stream, and streams once loaded and fold f's last element is
 in. The controller decides this cycle by cycle; no cycle is computed.
 
-Planes are flat, ordered (column, product lane, row): a hop to the right is a copy between aligned blocks, a hop down
-is an offset of one, so both vectorise. Two sets of planes alternate, as the two sides of the clock edge. `run` unpacks
-its tuples once: taking an array out of a tuple costs an atomic reference count, which per cycle would cost more than
-the cycle.
+Planes are flat, ordered (column, product lane, row): a hop to the right is a copy between aligned columns, a hop down is
+an offset of one, so both vectorise, and what enters in a cycle is contiguous (written element by element it would stall
+the vector loads that follow). Two sets of planes alternate, as the two sides of the clock edge. `run` unpacks its tuples
+once and its helpers are compiled without reference counting, which per cycle would cost more than the cycle.
 """
 
 from typing import Any, NamedTuple
@@ -30,9 +30,6 @@ import numpy as np
 from numba import config, njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
-
-PAD = 16
-"""Elements before a plane of sums, so that the element before the first exists and the first is aligned."""
 
 RULES = {"none": 0, "wrap": 1, "saturate": 2, "error": 1}
 """Kernel codes; an error wraps on and is raised by the caller, who alone can name the place."""
@@ -61,25 +58,25 @@ _MOVING_READS, _STILL_READS, _MEMORY_WRITES = 10, 11, 12
 class Planes(NamedTuple):
     """The array's registers. Index 0 of a double plane is the side of the clock edge: cycle mod 2 holds, the other takes.
 
-    `*_in[side]` is what arrives at each PE, `*_reg[side]` what its register holds: two views of one memory, shifted.
+    `*_in[side]` is what arrives at each PE, `*_reg[side]` what its register holds: two views of one memory, shifted by
+    the hop.
     """
 
-    moving_in: NDArray[Any]  # [2, >= cols * lanes * rows]
+    moving_in: NDArray[Any]  # [2, (cols + 1) * lanes * rows]
     moving_reg: NDArray[Any]
+    valid_in: NDArray[Any]  # 3 beside an element of a stream, else 0; only where activity is counted
+    valid_reg: NDArray[Any]
     sum_in: NDArray[Any]  # [2, >= cols * rows]
     sum_reg: NDArray[Any]
     event_in: NDArray[Any]  # overflows met by the sum beside it
     event_reg: NDArray[Any]
-    sum_cells: NDArray[Any]  # sum_reg as [2, cols, rows]
-    event_cells: NDArray[Any]
-    valid_in: NDArray[Any]  # 3 beside an element of a stream, else 0; only where activity is counted
-    valid_reg: NDArray[Any]
     banks: NDArray[Any]  # [banks, cols, lanes, rows]
-    selected: NDArray[Any]  # [cols * lanes * rows], the output of the bank multiplexer
-    useful: NDArray[Any]  # the same shape: bit 0 row and lane hold an element, bit 1 column in use
+    selected: NDArray[Any]  # [cols, lanes, rows], the output of the bank multiplexer
+    useful: NDArray[Any]  # [cols, lanes, rows]: bit 0 row and lane hold an element, bit 1 column in use
     inner: NDArray[Any]  # [cols * rows]: 0 in row 0, which adds to zero, else -1
     products: NDArray[Any]  # [depth, cols * rows]: index 0 the multiplier's output, then its pipeline registers
     scratch: NDArray[Any]  # [rows]
+    bottom: NDArray[Any]  # [cols], of the sums' type
     sum_mask: NDArray[Any]  # [1], of the sums' type: the bits of a sum register
 
 
@@ -108,7 +105,7 @@ class Data(NamedTuple):
     element u - r for row r, in memory row u the sum of element u - c for column c.
     """
 
-    stream: NDArray[Any]  # [u, lanes, rows]
+    stream: NDArray[Any]  # [u, lanes * rows]
     still: NDArray[Any]  # [k, c]
     memory: NDArray[Any]  # [u, cols], holds the bias at the start
     hop_events: NDArray[Any]  # [u, cols]
@@ -197,7 +194,7 @@ def _obey(sum_reg, event_in, event_reg, inner, bits, rule, side):  # type: ignor
 
 @njit(cache=True, _nrt=False)
 def _sum_toggles(sum_reg, mask, size):  # type: ignore[no-untyped-def]
-    """Bits in which the sum registers differ across the clock edge; mask[1] of the lanes' own type."""
+    """Bits in which the sum registers differ across the clock edge."""
     total = np.int32(0)
     for i in range(size):
         total = np.int32(total + np.int32(_ones((sum_reg[0, i] ^ sum_reg[1, i]) & mask[0])))
@@ -205,17 +202,15 @@ def _sum_toggles(sum_reg, mask, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, _nrt=False)
-def _watch(moving_in, moving_reg, still, valid_in, valid_reg, useful, tally, mask_side):  # type: ignore[no-untyped-def]
+def _watch(moving_in, moving_reg, still, valid_in, valid_reg, useful, tally, mask, side):  # type: ignore[no-untyped-def]  # noqa: PLR0913
     """Count what the coming clock edge does to the moving registers and the MACs; move the valid bits along."""
-    mask, side = np.int32(mask_side[0]), mask_side[1]
-    toggles = np.int32(0)
-    macs, zero_x, zero_w, zero_xw = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
-    writes, columns = np.int32(0), np.int32(0)
+    toggles, macs, writes, columns = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+    zero_x, zero_w, zero_xw = np.int32(0), np.int32(0), np.int32(0)
     for i in range(still.size):
         valid = valid_in[side, i]
         valid_reg[1 - side, i] = valid
         flags = np.int32(valid & useful[i])
-        toggles = np.int32(toggles + np.int32(_ones((moving_reg[side, i] ^ moving_in[side, i]) & mask)))
+        toggles = np.int32(toggles + np.int32(_ones((moving_reg[side, i] ^ moving_in[side, i]) & np.int32(mask))))
         mac = np.int32(1) if flags == 3 else np.int32(0)
         x = mac if moving_in[side, i] == 0 else np.int32(0)
         w = mac if still[i] == 0 else np.int32(0)
@@ -235,16 +230,15 @@ def _watch(moving_in, moving_reg, still, valid_in, valid_reg, useful, tally, mas
 
 
 @njit(cache=True, _nrt=False)
-def _feed(edge, stream, row):  # type: ignore[no-untyped-def]
-    """Let a row of the skewed stream arrive at column 0: zeros beside the fold leave another fold's elements alone."""
-    for lane in range(edge.shape[0]):
-        for r in range(edge.shape[1]):
-            edge[lane, r] |= stream[row, lane, r]
+def _feed(moving_in, stream, row, side):  # type: ignore[no-untyped-def]
+    """Present a row of the skewed stream at column 0: zeros beside its fold leave another fold's elements alone."""
+    for i in range(stream.shape[1]):
+        moving_in[side, i] |= stream[row, i]
 
 
 @njit(cache=True, _nrt=False)
 def _feed_valid(valid, folds, f, age, tally, side):  # type: ignore[no-untyped-def]
-    """Send valid bits along with what `_feed` presents, and count the elements read. valid[2, > cols, lanes, rows]."""
+    """Send valid bits along with a fold's elements, and count the elements read. valid[2, > cols, lanes, rows]."""
     length, k0, k1 = folds[f, 1], folds[f, 2], folds[f, 3]
     lanes, rows = valid.shape[2], valid.shape[3]
     for r in range(max(0, age - length + 1), min(rows, age + 1)):
@@ -275,7 +269,7 @@ def _load(banks, scratch, still, folds, f, age):  # type: ignore[no-untyped-def]
     for c in range(max(0, age - rows + 1), min(cols, age + 1)):
         step = age - c
         for lane in range(lanes):
-            for r in range(rows):
+            for r in range(step):
                 scratch[r] = banks[bank, c, lane, r]
             for r in range(1, step + 1):
                 banks[bank, c, lane, r] = scratch[r - 1]
@@ -302,11 +296,16 @@ def _watch_load(banks, still, folds, f, age, mask, tally):  # type: ignore[no-un
 
 
 @njit(cache=True, _nrt=False)
-def _collect(bottom, memory, row, first, last):  # type: ignore[no-untyped-def]
-    """The accumulator memory adds what has just reached the bottom row in columns first .. last - 1. bottom[cols, rows]."""
-    r = bottom.shape[1] - 1
+def _collect(cells, memory, bottom, row, first, last, side):  # type: ignore[no-untyped-def]
+    """The accumulator memory adds what has just reached the bottom row in columns first .. last - 1.
+
+    cells[2, cols, rows]; all columns are read, which is faster than some.
+    """
+    r = cells.shape[2] - 1
+    for c in range(cells.shape[1]):
+        bottom[c] = cells[1 - side, c, r]
     for c in range(max(0, first), last):
-        memory[row, c] += bottom[c, r]
+        memory[row, c] += bottom[c]
 
 
 @njit(cache=True, _nrt=False)
@@ -358,42 +357,42 @@ def _control(state, started, folds, shape):  # type: ignore[no-untyped-def]
 def run(planes, shape, data, folds, state, started, tally):  # type: ignore[no-untyped-def]
     """Step the array until the last sum of the last fold has been collected; return the cycles stepped.
 
-    folds[f] = (first stream row, length, k0, k1, c0, c1, first memory row); planes, memory, event maps and tally are updated in place.
+    folds[f] = (first stream row, length, k0, k1, c0, c1, first memory row); for state and started see `_control`.
+    Planes, memory, event maps and tally are updated in place.
     """
     rows, cols, lanes, watched = shape.rows, shape.cols, shape.lanes, shape.activity
-    moving_in, moving_reg, sum_in, sum_reg = planes.moving_in, planes.moving_reg, planes.sum_in, planes.sum_reg
-    event_in, event_reg, valid_in, valid_reg = planes.event_in, planes.event_reg, planes.valid_in, planes.valid_reg
+    moving_in, moving_reg, valid_in, valid_reg = planes.moving_in, planes.moving_reg, planes.valid_in, planes.valid_reg
+    sum_in, sum_reg, event_in, event_reg = planes.sum_in, planes.sum_reg, planes.event_in, planes.event_reg
     banks, selected, useful, inner = planes.banks, planes.selected, planes.useful, planes.inner
-    products, scratch, mask = planes.products, planes.scratch, planes.sum_mask
+    products, scratch, bottom, mask = planes.products, planes.scratch, planes.bottom, planes.sum_mask
     stream, still, memory = data.stream, data.still, data.memory
     hop_events, memory_events = data.hop_events, data.memory_events
-    edge = moving_in.reshape((2, cols + 1, lanes, rows))
-    edge_valid = valid_in.reshape((2, -1, lanes, rows))
-    mux, used = selected.reshape((cols, lanes, rows)), useful.reshape((-1, lanes, rows))
-    stages = products.reshape((-1, cols, rows))
-    plain, lag = lanes == 1 and products.shape[0] == 1, rows - 1 + shape.depth - 1
-    bottom, bottom_events = planes.sum_cells, planes.event_cells
+    moving, valid = moving_in.reshape((2, cols + 1, lanes, rows)), valid_in.reshape((2, -1, lanes, rows))
+    cells, event_cells = sum_reg.reshape((2, -1, rows)), event_reg.reshape((2, -1, rows))
+    flat, flat_useful, stages = selected.reshape(-1), useful.reshape(-1), products.reshape((-1, cols, rows))
+    plain, lag, column = lanes == 1 and shape.depth == 1, rows - 1 + shape.depth - 1, lanes * rows
     while state[6] < folds.shape[0]:
         cycle = state[0]
         side = cycle & 1
         _control(state, started, folds, shape)
-        edge[side, 0] = 0
+        for i in range(column):
+            moving_in[side, i] = 0
         for f in range(state[5], state[2]):
-            _feed(edge[side, 0], stream, folds[f, 0] + cycle - started[1, f])
+            _feed(moving_in, stream, folds[f, 0] + cycle - started[1, f], side)
         for f in range(state[4], state[2]):
-            _select(banks, mux, used, folds, f, cycle - started[1, f])
+            _select(banks, selected, useful, folds, f, cycle - started[1, f])
         if watched:
-            edge_valid[side, 0] = 0
+            valid[side, 0] = 0
             for f in range(state[5], state[2]):
-                _feed_valid(edge_valid, folds, f, cycle - started[1, f], tally, side)
-            _watch(moving_in, moving_reg, selected, valid_in, valid_reg, useful, tally, (shape.stream_mask, side))
+                _feed_valid(valid, folds, f, cycle - started[1, f], tally, side)
+            _watch(moving_in, moving_reg, flat, valid_in, valid_reg, flat_useful, tally, shape.stream_mask, side)
             for f in range(state[3], state[1]):
                 _watch_load(banks, still, folds, f, cycle - started[0, f], shape.still_mask, tally)
         if plain:
-            _multiply_add(moving_in, moving_reg, selected, sum_in, sum_reg, inner, side)
+            _multiply_add(moving_in, moving_reg, flat, sum_in, sum_reg, inner, side)
         else:
-            _multiply(edge, mux, stages, side)
-            _hop(moving_in, moving_reg, selected, side)
+            _multiply(moving, selected, stages, side)
+            _hop(moving_in, moving_reg, flat, side)
             _add(products, sum_in, sum_reg, inner, side)
         if shape.sum_rule:
             _obey(sum_reg, event_in, event_reg, inner, shape.sum_bits, shape.sum_rule, side)
@@ -404,9 +403,9 @@ def run(planes, shape, data, folds, state, started, tally):  # type: ignore[no-u
         for f in range(state[6], state[2]):
             age = cycle - started[1, f] - lag
             row, first, last = folds[f, 6] + age, age - folds[f, 1] + 1, min(cols, age + 1)
-            _collect(bottom[1 - side], memory, row, first, last)
+            _collect(cells, memory, bottom, row, first, last, side)
             if shape.sum_rule:
-                _collect(bottom_events[1 - side], hop_events, row, first, last)
+                _collect(event_cells, hop_events, bottom, row, first, last, side)
             if shape.memory_rule:
                 _obey_memory(memory, memory_events, row, first, last, shape.memory_bits, shape.memory_rule)
             if watched:

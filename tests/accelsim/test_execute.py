@@ -9,8 +9,8 @@ from programs import conv_program, random_inputs, seeded_program
 from accelsim import reference
 from accelsim.arith import Accumulation
 from accelsim.config import Accelerator, load_accelerator
-from accelsim.execute import accumulations, execute
-from accelsim.program import Program
+from accelsim.execute import accumulations, execute, fold_bound, may_overflow
+from accelsim.program import Conv, Program
 
 
 def narrow(dataflow: str, psum_bits: int, bits: int, rule: str, rows: int = 4, pe: str = "fixed") -> Accelerator:
@@ -121,3 +121,14 @@ def test_bad_inputs_are_refused_by_name() -> None:
             execute(program, inputs)
     with pytest.raises(ValueError, match="priced, not executed"):
         execute(program.without_values(), {"x": np.zeros((1, 3), dtype=np.int64)})
+
+
+def test_a_fold_bound_keeps_short_folds_on_the_fast_path(rng: np.random.Generator) -> None:
+    program = conv_program(np.full((2, 1, 1, 64), 127), np.zeros(2, dtype=np.int64), (64,), low=0, high=255)
+    op = program.ops[0]
+    short, long = (accumulations(program, narrow("ws", 20, 32, "saturate", rows=rows)) for rows in (16, 64))
+    assert isinstance(op, Conv)
+    assert fold_bound(program, op, 16) == 16 * 127 * 255
+    assert may_overflow(program, short) == {}
+    assert list(may_overflow(program, long)) == ["layer"]
+    assert_equal_to_reference(program, 0, narrow("ws", 20, 32, "saturate", rows=16))

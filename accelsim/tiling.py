@@ -1,0 +1,257 @@
+"""Tiles of one layer: the loop order and tile sizes with the least DRAM traffic that the buffers allow.
+
+A layer is three loops over tiles of ``tile_m x tile_k x tile_n`` of its product, in any order. An operand is fetched
+again in every turn of the loop that does not concern it, where that loop lies outside one that does. Partial sums stay
+in the accumulator buffer where the loop over k is innermost; elsewhere they are written and read back at the
+accumulator's width. What is kept on chip is never fetched.
+
+What must fit: the weight tile its buffer (half of it where halves alternate); the tiles of activations that come from
+or go to DRAM what is free in the activation buffer (twice where halves alternate); and the sums of one stream chunk,
+or with several tiles along k of a whole tile, the accumulator buffer. Tiles are whole folds of the array, so cutting
+adds no folds along rows and columns. Under ``os`` sums stay in the PEs, so k is cut only within a single fold.
+
+Ties go to fewer loads of the array, then to fewer tiles. Candidates are all splits into 1 to 8 parts and about every
+fifth beyond. Layers of several groups take as many whole groups per tile as fit, or tile one group after the other.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from accelsim.codes import IS, OS, WS, MachineCodes, ceil_div
+
+ORDERS = ("mnk", "mkn", "nmk", "nkm", "kmn", "knm")
+"""Loop orders, outermost first."""
+
+# Place (0 outermost) of the loops over m, k, n in each order.
+_PLACES = np.array(
+    [[order.index(loop) for loop in "mkn"] for order in ORDERS],
+    dtype=np.int64,
+)
+
+
+@njit(cache=True)
+def footprint(layer: Any, plan: Any, tile_m: int, tile_k: int) -> int:
+    """Return the bytes of the first operand that one tile of one group reads: lines of the map, halo included."""
+    total = ceil_div(plan.act_bytes, plan.groups)
+    if tile_m >= plan.m and tile_k >= plan.k:
+        return int(total)
+    reach = layer.line_kernel
+    share_top, share_bottom = 1, 1
+    if tile_k < plan.k:
+        per_line = ceil_div(plan.k, layer.kernel_lines)
+        per_pixel = ceil_div(per_line, layer.kernel_pixels)
+        kernel_lines = min(layer.kernel_lines, ceil_div(tile_k, per_line))
+        reach = ceil_div(reach * kernel_lines, layer.kernel_lines)
+        if tile_k < per_pixel:
+            share_top, share_bottom = tile_k, per_pixel
+    lines = max(1, layer.lines * plan.images)
+    line = ceil_div(total, lines)
+    if tile_m >= layer.line_outputs:
+        wanted = ceil_div(tile_m, layer.line_outputs) * layer.line_stride + max(0, reach - layer.line_stride)
+        size = min(wanted, lines) * line
+    else:
+        pixels = tile_m * layer.pixel_stride + max(0, layer.pixel_kernel - layer.pixel_stride)
+        size = min(reach, lines) * ceil_div(line * min(pixels, layer.width), max(1, layer.width))
+    return int(min(total, ceil_div(size * share_top, share_bottom)))
+
+
+@njit(cache=True)
+def pass_bytes(layer: Any, plan: Any, tile_m: int, tile_k: int) -> int:
+    """Return what one pass over the first operand of one group fetches, all tiles together."""
+    trips_m, trips_k = ceil_div(plan.m, tile_m), ceil_div(plan.k, tile_k)
+    last_m, last_k = plan.m - (trips_m - 1) * tile_m, plan.k - (trips_k - 1) * tile_k
+    total = (trips_k - 1) * (
+        (trips_m - 1) * footprint(layer, plan, tile_m, tile_k) + footprint(layer, plan, last_m, tile_k)
+    )
+    total += (trips_m - 1) * footprint(layer, plan, tile_m, last_k) + footprint(layer, plan, last_m, last_k)
+    return int(max(total, ceil_div(plan.act_bytes, plan.groups)))
+
+
+@njit(cache=True)
+def staged_bytes(layer: Any, plan: Any, codes: MachineCodes, tile_m: int, tile_k: int, tile_n: int) -> int:
+    """Return what one tile takes in the activation buffer for operands and results that pass through it."""
+    size = 0
+    if not plan.act_kept:
+        size += footprint(layer, plan, tile_m, tile_k)
+    if not plan.output_kept:
+        share = ceil_div(plan.output_bytes, plan.groups)
+        size += ceil_div(share * min(tile_m, plan.m), plan.m) * min(tile_n, plan.n) // max(1, plan.n) + 1
+    return int(size * (2 if codes.act.double else 1))
+
+
+@njit(cache=True)
+def weight_tile_bytes(plan: Any, tile_k: int, tile_n: int) -> int:
+    """Return the bytes of the second operand's tile of one group."""
+    whole = ceil_div(plan.weight_bytes + plan.second_bytes, plan.groups)
+    return int(ceil_div(whole * min(tile_k, plan.k), plan.k) * min(tile_n, plan.n) // max(1, plan.n)) + 1
+
+
+@njit(cache=True)
+def _next(parts: int) -> int:
+    return parts + 1 if parts < 8 else parts + max(1, parts // 5)
+
+
+@njit(cache=True)
+def _largest_m(layer: Any, plan: Any, codes: MachineCodes, step: int, tile_k: int, tile_n: int, limit: int) -> int:
+    """Return the largest tile of m, in whole `step` and at most `limit`, whose staged data fit; 0 if none does."""
+    high = max(1, min(ceil_div(plan.m, step), limit // step))
+    if staged_bytes(layer, plan, codes, high * step, tile_k, tile_n) > plan.free_bytes:
+        low = 0
+        while high - low > 1:
+            middle = (low + high) // 2
+            if staged_bytes(layer, plan, codes, middle * step, tile_k, tile_n) <= plan.free_bytes:
+                low = middle
+            else:
+                high = middle
+        high = low
+    size = high * step
+    if 0 < size < plan.m:
+        size = ceil_div(ceil_div(plan.m, ceil_div(plan.m, size)), step) * step
+        if not plan.act_kept and size > layer.line_outputs and step == 1:
+            size -= size % layer.line_outputs
+    return int(min(size, plan.m))
+
+
+@njit(cache=True)
+def order_bytes(plan: Any, order: int, pass_a: int, sums: int, places: NDArray[np.int64]) -> int:
+    """Return the DRAM bytes of one group under a loop order, or -1 where the order cannot be run.
+
+    `plan` holds the trips; `pass_a` is one pass over the first operand, `sums` the bytes of all partial sums.
+    """
+    at_m, at_k, at_n = places[order, 0], places[order, 1], places[order, 2]
+    some_m, some_k, some_n = plan.trips_m > 1, plan.trips_k > 1, plan.trips_n > 1
+    again_w = plan.trips_m if (some_k and at_k > at_m) or (some_n and at_n > at_m) else 1
+    again_a = plan.trips_n if (some_m and at_m > at_n) or (some_k and at_k > at_n) else 1
+    spilled = some_k and ((some_m and at_m > at_k) or (some_n and at_n > at_k))
+    plan.again_w, plan.again_a, plan.spilled = again_w, again_a, spilled
+    total = ceil_div(plan.weight_bytes, plan.groups) * again_w
+    if not plan.second_kept:
+        total += ceil_div(plan.second_bytes, plan.groups) * again_w
+    if not plan.act_kept:
+        total += pass_a * again_a
+    if spilled:
+        total += 2 * (plan.trips_k - 1) * sums
+    return int(total)
+
+
+@njit(cache=True)
+def _chunk(length: int, room: int) -> int:
+    """Return the stream chunk: equal parts of `length` of at most `room`."""
+    return int(max(1, length // ceil_div(length, max(1, room))))
+
+
+@njit(cache=True)
+def search(layer: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64]) -> bool:
+    """Choose tiles and order of a layer; return whether any fits."""
+    array = codes.array
+    flow = array.dataflow
+    step_m = array.rows if flow == OS else (array.cols if flow == IS else 1)
+    step_n = 1 if flow == IS else array.cols
+    step_k = plan.k if flow == OS else array.rows * plan.products
+    room = codes.sums.room * 8 // (array.cols * codes.sum_bits)
+    sums = ceil_div(plan.m * plan.n * codes.sum_bits, 8)
+    best = np.full(10, -1, dtype=np.int64)
+    floor = ceil_div(plan.weight_bytes, plan.groups)
+    floor += 0 if plan.second_kept else ceil_div(plan.second_bytes, plan.groups)
+    floor += 0 if plan.act_kept else ceil_div(plan.act_bytes, plan.groups)
+    blocks_k, blocks_n = ceil_div(plan.k, step_k), ceil_div(plan.n, step_n)
+    parts_k = 1
+    while parts_k <= blocks_k:
+        tile_k = min(plan.k, ceil_div(blocks_k, parts_k) * step_k)
+        plan.tile_k, plan.trips_k = tile_k, ceil_div(plan.k, tile_k)
+        parts_n = 1
+        while parts_n <= blocks_n:
+            tile_n = min(plan.n, ceil_div(blocks_n, parts_n) * step_n)
+            parts_n = _next(parts_n)
+            if flow == IS:
+                stream = tile_n if plan.trips_k > 1 else _chunk(tile_n, room)
+                tile_n -= tile_n % stream
+            if weight_tile_bytes(plan, tile_k, tile_n) > codes.weight.room:
+                continue
+            limit = plan.m
+            if plan.trips_k > 1:
+                limit = min(limit, codes.sums.room * 8 // (max(tile_n, step_n) * codes.sum_bits))
+                if limit < min(step_m, plan.m):
+                    continue
+            tile_m = _largest_m(layer, plan, codes, step_m, tile_k, tile_n, limit)
+            if tile_m == 0:
+                continue
+            if flow == WS:
+                stream = tile_m if plan.trips_k > 1 else _chunk(tile_m, room)
+                tile_m -= tile_m % stream
+            elif flow == OS:
+                stream = 0
+            plan.tile_m, plan.tile_n, plan.stream_tile = tile_m, tile_n, stream
+            _try_orders(layer, plan, sums, places, best)
+        if best[0] == floor and best[1] >= 0 and plan.trips_k == 1:
+            break
+        parts_k = _next(parts_k)
+    if flow == OS and best[0] < 0:
+        _cut_depth(layer, plan, codes, sums, places, best)
+    if best[0] < 0:
+        return False
+    _take(plan, best)
+    order_bytes(plan, plan.order, 0, 0, places)
+    return True
+
+
+@njit(cache=True)
+def _try_orders(layer: Any, plan: Any, sums: int, places: NDArray[np.int64], best: NDArray[np.int64]) -> None:
+    """Keep the best order of the tiles in `plan` where it beats what `best` holds."""
+    plan.trips_m, plan.trips_n = ceil_div(plan.m, plan.tile_m), ceil_div(plan.n, plan.tile_n)
+    pass_a = 0 if plan.act_kept else pass_bytes(layer, plan, plan.tile_m, plan.tile_k)
+    tiles = plan.trips_m * plan.trips_n * plan.trips_k
+    loads = 0
+    if plan.stream_tile > 0:
+        streamed, tile = (plan.m, plan.tile_m) if plan.streams_m else (plan.n, plan.tile_n)
+        whole, rest = streamed // tile, streamed % tile
+        loads = whole * ceil_div(tile, plan.stream_tile) + ceil_div(rest, plan.stream_tile)
+    for order in range(places.shape[0]):
+        if plan.trips_k > 1 and plan.stream_tile == 0 and places[order, 1] != 2:
+            continue
+        total = order_bytes(plan, order, pass_a, sums, places)
+        better = best[0] < 0 or total < best[0]
+        if total == best[0]:
+            better = loads < best[1] or (loads == best[1] and tiles < best[2])
+        if better:
+            best[0], best[1], best[2], best[3] = total, loads, tiles, order
+            best[4], best[5], best[6], best[7] = plan.tile_m, plan.tile_k, plan.tile_n, plan.stream_tile
+
+
+@njit(cache=True)
+def _cut_depth(
+    layer: Any, plan: Any, codes: MachineCodes, sums: int, places: NDArray[np.int64], best: NDArray[np.int64]
+) -> None:
+    """Cut k under ``os``: one fold of outputs, as many k at a time as the buffers hold."""
+    array = codes.array
+    plan.tile_m, plan.tile_n, plan.stream_tile = min(array.rows, plan.m), min(array.cols, plan.n), 0
+    parts = 2
+    while parts <= ceil_div(plan.k, plan.products):
+        plan.tile_k = ceil_div(ceil_div(plan.k, plan.products), parts) * plan.products
+        plan.trips_k = ceil_div(plan.k, plan.tile_k)
+        parts = _next(parts)
+        staged = staged_bytes(layer, plan, codes, plan.tile_m, plan.tile_k, plan.tile_n)
+        if weight_tile_bytes(plan, plan.tile_k, plan.tile_n) <= codes.weight.room and staged <= plan.free_bytes:
+            _try_orders(layer, plan, sums, places, best)
+            return
+
+
+@njit(cache=True)
+def _take(plan: Any, best: NDArray[np.int64]) -> None:
+    """Write the chosen tiles into `plan`."""
+    plan.order, plan.tile_m, plan.tile_k, plan.tile_n = best[3], best[4], best[5], best[6]
+    plan.stream_tile = best[7]
+    plan.trips_m, plan.trips_k = ceil_div(plan.m, plan.tile_m), ceil_div(plan.k, plan.tile_k)
+    plan.trips_n = ceil_div(plan.n, plan.tile_n)
+
+
+@njit(cache=True)
+def groups_together(layer: Any, plan: Any, codes: MachineCodes, pack: int) -> int:
+    """Return how many groups, each whole, one tile takes: as many as fit, in multiples of `pack`."""
+    one_staged = max(1, staged_bytes(layer, plan, codes, plan.m, plan.k, plan.n))
+    one_weight = max(1, weight_tile_bytes(plan, plan.k, plan.n))
+    fit = min(plan.free_bytes // one_staged, codes.weight.room // one_weight, plan.groups)
+    return int(max(1, fit - fit % pack if fit >= pack else fit))
