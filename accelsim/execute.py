@@ -18,8 +18,8 @@ from accelsim import functional, kernels
 from accelsim.arith import Accumulation, signed_range
 from accelsim.config import Accelerator
 from accelsim.int_gemm import limit_threads, use_one_thread
-from accelsim.program import Conv, MatMul, Op, Program, Requantize, Tensor
-from accelsim.reference import OverflowMap, accumulate, check_input
+from accelsim.program import Constant, Conv, MatMul, Op, Program, Requantize, Tensor
+from accelsim.reference import OverflowMap, accumulate, check_input, constant_codes
 
 Array = NDArray[Any]
 Progress = Callable[[int], None]
@@ -189,6 +189,7 @@ def run_ops(
     merged = {op.name for op in fused.values()}
     overflow: dict[str, OverflowMap] = {}
     last_use = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
+    batch = values[program.inputs[0]].shape[0]
     for i, op in enumerate(program.ops):
         if op.name in merged:
             continue
@@ -199,6 +200,8 @@ def run_ops(
             assert isinstance(op, Conv)
             tensors = (output, program.tensors[reader.output])
             values[reader.output] = functional.conv_requantized(op, reader, operands[0], tensors)
+        elif isinstance(op, Constant):
+            values[op.output] = constant_codes(op, batch).astype(functional.storage_dtype(output))
         elif isinstance(op, Conv | MatMul):
             values[op.output], found = products(op, operands, output)
             if found is not None:
@@ -275,17 +278,28 @@ def layer_groups(op: Conv | MatMul, operands: list[Array]) -> list[tuple[Array, 
 def _ordered(
     rows: Array, columns: Array, bias: NDArray[np.int64], rule: Accumulation, name: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    shape = (rows.shape[0], columns.shape[1])
+    shape = (columns.shape[1], rows.shape[0])
     acc, events = np.empty(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    psum = (*signed_range(min(rule.psum_bits, 62)), rule.psum_overflow == "saturate")
+    resident = rule.fold_k is None
     accumulator = (*signed_range(min(rule.acc_bits, 62)), rule.acc_overflow == "saturate")
-    order = (rule.fold_k or 0, rule.products_per_hop)
-    kernels.ordered_sums(rows, columns, bias, order, psum, accumulator, acc, events)
+    moving = (*signed_range(min(rule.psum_bits, 62)), rule.psum_overflow == "saturate")
+    registers = (accumulator if resident else moving, accumulator)
+    order = (rows.shape[1] if rule.fold_k is None else rule.fold_k, rule.products_per_hop, resident)
+    operands = (np.ascontiguousarray(rows.T), columns, bias)
+    lane = _lane(rows, columns, registers[0][1], rule.products_per_hop)
+    kernels.ordered_sums(lane, operands, order, registers, (acc, events))
+    acc, events = np.ascontiguousarray(acc.T), np.ascontiguousarray(events.T)
     if "error" in (rule.psum_overflow, rule.acc_overflow) and events.any():
         row = int(np.argwhere(events)[0][0])
         wide = [array.astype(np.int64)[None] for array in (rows[row : row + 1], columns)]
         accumulate(wide[0], wide[1], bias, rule, name)
     return acc, events
+
+
+def _lane(rows: Array, columns: Array, psum_high: int, products: int) -> type[np.signedinteger[Any]]:
+    """Return the narrower integer type that holds a partial sum plus all products of one hop."""
+    widest = [max(abs(int(part.min(initial=0))), abs(int(part.max(initial=0)))) for part in (rows, columns)]
+    return np.int32 if psum_high + 1 + products * widest[0] * widest[1] < 2**31 else np.int64
 
 
 def _join(program: Program, parts: list[Execution], wanted: tuple[str, ...]) -> Execution:

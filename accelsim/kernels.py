@@ -133,75 +133,101 @@ def window_sums(padded: NDArray[Any], out: NDArray[Any], geometry: tuple[int, in
                             target[c] += source[c]
 
 
-@njit(cache=True, nogil=True)
-def _hold(value: int, low: int, high: int, saturates: bool) -> int:
-    """Bring one sum into low..high, by clamping or modulo the range's length."""
-    if saturates:
-        return min(max(value, low), high)
-    span = high - low + 1
-    return (value - low) % span + low
+BLOCK = 512
+"""Outputs whose registers are worked on together: their sums, and a column of operands, stay in the first cache."""
 
 
-@njit(cache=True, nogil=True)
-def ordered_sums(  # noqa: C901  (one loop nest, split it and it no longer vectorizes)
-    rows: NDArray[Any],
-    columns: NDArray[Any],
-    bias: NDArray[np.int64],
-    order: tuple[int, int],
-    psum: tuple[int, int, bool],
-    accumulator: tuple[int, int, bool],
-    acc: NDArray[np.int64],
-    events: NDArray[np.int64],
+def _make_ordered_sums(lane: Any) -> Any:  # noqa: C901  (one loop nest; cut apart it no longer vectorizes)
+    """Compile the order-keeping kernel for sums of one integer type, so that loops run on lanes of its width."""
+
+    @njit(cache=True, nogil=True)
+    def ordered_sums(  # noqa: C901
+        operands: tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]],
+        order: tuple[int, int, bool],
+        psum: tuple[int, int, bool],
+        accumulator: tuple[int, int, bool],
+        acc: NDArray[np.int64],
+        events: NDArray[np.int64],
+    ) -> None:
+        fold_k, products, resident = order
+        psum_low, psum_high, psum_saturates = lane(psum[0]), lane(psum[1]), psum[2]
+        acc_low, acc_high, acc_saturates = accumulator
+        psum_mask, acc_mask = lane(psum_high - psum_low), acc_high - acc_low
+        streams, columns, bias = operands
+        k, m = streams.shape
+        moving, hop, count = np.empty(BLOCK, lane), np.empty(BLOCK, lane), np.empty(BLOCK, lane)
+        for left in range(0, m, BLOCK):
+            size = min(BLOCK, m - left)
+            for n in range(columns.shape[1]):
+                held, found = acc[n, left : left + size], events[n, left : left + size]
+                for i in range(size):
+                    found[i] += (bias[n] < acc_low) | (bias[n] > acc_high)
+                    clamped = min(max(bias[n], acc_low), acc_high)
+                    held[i] = clamped if acc_saturates else ((bias[n] - acc_low) & acc_mask) + acc_low
+                count[:] = 0
+                for start in range(0, k, fold_k):
+                    for i in range(size):
+                        moving[i] = lane(held[i]) if resident else lane(0)
+                    stop = min(start + fold_k, k)
+                    for first in range(start, stop, products):
+                        w = lane(columns[first, n])
+                        if products == 1 and w == 0:
+                            continue
+                        stream = streams[first, left : left + size]
+                        for i in range(size):
+                            hop[i] = lane(w * lane(stream[i]))
+                        for p in range(first + 1, min(first + products, stop)):
+                            w = lane(columns[p, n])
+                            stream = streams[p, left : left + size]
+                            for i in range(size):
+                                hop[i] = lane(hop[i] + lane(w * lane(stream[i])))
+                        if psum_saturates:
+                            for i in range(size):
+                                value = lane(moving[i] + hop[i])
+                                kept = min(max(value, psum_low), psum_high)
+                                count[i] += lane(kept != value)
+                                moving[i] = kept
+                        else:
+                            for i in range(size):
+                                value = lane(moving[i] + hop[i])
+                                kept = lane((lane(value - psum_low) & psum_mask) + psum_low)
+                                count[i] += lane(kept != value)
+                                moving[i] = kept
+                    for i in range(size):
+                        value = np.int64(moving[i]) if resident else held[i] + moving[i]
+                        found[i] += (value < acc_low) | (value > acc_high)
+                        clamped = min(max(value, acc_low), acc_high)
+                        held[i] = clamped if acc_saturates else ((value - acc_low) & acc_mask) + acc_low
+                for i in range(size):
+                    found[i] += count[i]
+
+    return ordered_sums
+
+
+_ORDERED_SUMS = {np.int32: _make_ordered_sums(np.int32), np.int64: _make_ordered_sums(np.int64)}
+
+
+def ordered_sums(
+    lane: type,
+    operands: tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]],
+    order: tuple[int, int, bool],
+    registers: tuple[tuple[int, int, bool], tuple[int, int, bool]],
+    results: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> None:
     """Add products in the machine's order.
 
-    ``rows[m, k]``, ``columns[k, n]``, ``bias[n]``; order = (fold_k, products_per_hop), fold_k 0 for output-stationary;
-    psum and accumulator = (low, high, saturates). Writes the sums into ``acc[m, n]`` and adds the number of additions
-    that left their register to ``events[m, n]``.
+    Parameters
+    ----------
+    lane
+        np.int32 or np.int64: holds a partial sum plus the products of one hop.
+    operands
+        Streams ``[k, m]``, columns ``[k, n]``, bias ``[n]``.
+    order
+        (fold_k, products per hop, resident): under an output-stationary array the sum stays in one register, so that
+        there is one fold of all k, which starts from the bias in the accumulator's register.
+    registers
+        (low, high, saturates) of the partial sum and of the accumulator; what does not saturate wraps.
+    results
+        Sums ``[n, m]``, written, and events ``[n, m]``, to which the additions that left their register are added.
     """
-    fold_k, products = order
-    psum_low, psum_high, psum_saturates = psum
-    acc_low, acc_high, acc_saturates = accumulator
-    k, n = columns.shape
-    moving = np.zeros(n, dtype=np.int64)
-    hop = np.zeros(n, dtype=np.int64)
-    fold = fold_k if fold_k > 0 else k
-    for m in range(rows.shape[0]):
-        held, count = acc[m], events[m]
-        for j in range(n):
-            value = bias[j]
-            if value < acc_low or value > acc_high:
-                count[j] += 1
-                value = _hold(value, acc_low, acc_high, acc_saturates)
-            held[j] = value
-        for start in range(0, k, fold):
-            stop = min(start + fold, k)
-            moving[:] = 0
-            for first in range(start, stop, products):
-                hop[:] = 0
-                for p in range(first, min(first + products, stop)):
-                    a = np.int64(rows[m, p])
-                    if a != 0:
-                        for j in range(n):
-                            hop[j] += a * columns[p, j]
-                if fold_k > 0:
-                    for j in range(n):
-                        value = moving[j] + hop[j]
-                        if value < psum_low or value > psum_high:
-                            count[j] += 1
-                            value = _hold(value, psum_low, psum_high, psum_saturates)
-                        moving[j] = value
-                else:
-                    for j in range(n):
-                        value = held[j] + hop[j]
-                        if value < acc_low or value > acc_high:
-                            count[j] += 1
-                            value = _hold(value, acc_low, acc_high, acc_saturates)
-                        held[j] = value
-            if fold_k > 0:
-                for j in range(n):
-                    value = held[j] + moving[j]
-                    if value < acc_low or value > acc_high:
-                        count[j] += 1
-                        value = _hold(value, acc_low, acc_high, acc_saturates)
-                    held[j] = value
+    _ORDERED_SUMS[lane](operands, order, *registers, *results)
