@@ -75,6 +75,8 @@ class LayerTable:
         int64 ``[layers, events]``: how often each layer does each.
     sequences
         Op names of each layer, in order of execution.
+    pairs, pair_of
+        Distinct (weight, activation) operand widths at the PE, and which of them each layer has.
     """
 
     names: tuple[str, ...]
@@ -85,6 +87,8 @@ class LayerTable:
     events: tuple[Event, ...]
     lane_counts: NDArray[np.int64]
     sequences: tuple[tuple[str, ...], ...]
+    pairs: tuple[tuple[int, int], ...]
+    pair_of: NDArray[np.int64]
 
     def __len__(self) -> int:
         """Return the number of layers."""
@@ -160,6 +164,8 @@ class _Extraction:
         ends = np.cumsum([len(item) for item in reads])
         layers["reads_to"] = ends
         layers["reads_from"] = np.concatenate([[0], ends[:-1]])
+        widths = [(int(row["weight_bits"]), int(row["act_bits"])) for row in layers]
+        pairs = tuple(dict.fromkeys(widths))
         return LayerTable(
             names=tuple(group.op.name for group in self.groups),
             kinds=tuple(group.op.kind for group in self.groups),
@@ -172,6 +178,8 @@ class _Extraction:
                 tuple(op.name for op in (group.before, group.op, group.after) if op is not None)
                 for group in self.groups
             ),
+            pairs=pairs,
+            pair_of=np.array([pairs.index(pair) for pair in widths], dtype=np.int64),
         )
 
     # --- layers ------------------------------------------------------------------------------------------------------

@@ -303,14 +303,12 @@ def _slice(op: Slice, operands: list[Ints]) -> Ints:
 
 def _softmax(op: Softmax, operands: list[Ints]) -> Ints:
     codes = operands[0]
-    rows, columns = codes.shape[-2] if codes.ndim > 2 else 1, codes.shape[-1]
-    hidden = np.arange(columns)[None, :] > np.arange(rows)[:, None] + columns - rows
-    shown = ~hidden if op.causal else np.ones_like(hidden)
-    if op.mask is not None:
-        shown = shown.reshape((*op.mask.shape[:-2], *shown.shape)[-max(op.mask.ndim, 2) :]) if False else shown
-    valid = np.broadcast_to(shown, (rows, columns))
+    valid = np.broadcast_to(True if op.mask is None else op.mask != 0, codes.shape[1:])
+    if op.causal and valid.ndim > 1:
+        rows, columns = valid.shape[-2:]
+        valid = valid & ~(np.arange(columns)[None, :] > np.arange(rows)[:, None] + columns - rows)
     largest = np.where(valid, codes, np.iinfo(np.int64).min).max(axis=-1, keepdims=True)
-    distance = np.clip(largest - codes, 0, op.exponentials.size - 1)
+    distance = np.clip(np.where(valid, largest - codes, 0), 0, op.exponentials.size - 1)
     powers = np.where(valid, op.exponentials.astype(np.int64)[distance], 0)
     total = powers.sum(axis=-1, keepdims=True)
     rounded = (powers * 2**op.out_bits + total // 2) // np.maximum(total, 1)

@@ -25,11 +25,8 @@ from accelsim.codes import IS, OS, WS, MachineCodes, ceil_div
 ORDERS = ("mnk", "mkn", "nmk", "nkm", "kmn", "knm")
 """Loop orders, outermost first."""
 
-# Place (0 outermost) of the loops over m, k, n in each order.
-_PLACES = np.array(
-    [[order.index(loop) for loop in "mkn"] for order in ORDERS],
-    dtype=np.int64,
-)
+PLACES = np.array([[order.index(loop) for loop in "mkn"] for order in ORDERS], dtype=np.int64)
+"""Place (0 outermost) of the loops over m, k and n in each order."""
 
 
 @njit(cache=True)
@@ -90,8 +87,10 @@ def weight_tile_bytes(plan: Any, tile_k: int, tile_n: int) -> int:
 
 
 @njit(cache=True)
-def _next(parts: int) -> int:
-    return parts + 1 if parts < 8 else parts + max(1, parts // 5)
+def _next(parts: int, blocks: int) -> int:
+    """Return the next number of parts to try; the last is one block each, after which comes more than `blocks`."""
+    following = parts + 1 if parts < 8 else parts + max(1, parts // 5)
+    return min(following, blocks) if parts < blocks else blocks + 1
 
 
 @njit(cache=True)
@@ -126,7 +125,7 @@ def order_bytes(plan: Any, order: int, pass_a: int, sums: int, places: NDArray[n
     again_w = plan.trips_m if (some_k and at_k > at_m) or (some_n and at_n > at_m) else 1
     again_a = plan.trips_n if (some_m and at_m > at_n) or (some_k and at_k > at_n) else 1
     spilled = some_k and ((some_m and at_m > at_k) or (some_n and at_n > at_k))
-    plan.again_w, plan.again_a, plan.spilled = again_w, again_a, spilled
+    plan.again_w, plan.again_a, plan.spilled = again_w, again_a, int(spilled)
     total = ceil_div(plan.weight_bytes, plan.groups) * again_w
     if not plan.second_kept:
         total += ceil_div(plan.second_bytes, plan.groups) * again_w
@@ -165,7 +164,7 @@ def search(layer: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64]
         parts_n = 1
         while parts_n <= blocks_n:
             tile_n = min(plan.n, ceil_div(blocks_n, parts_n) * step_n)
-            parts_n = _next(parts_n)
+            parts_n = _next(parts_n, blocks_n)
             if flow == IS:
                 stream = tile_n if plan.trips_k > 1 else _chunk(tile_n, room)
                 tile_n -= tile_n % stream
@@ -186,14 +185,17 @@ def search(layer: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64]
                 stream = 0
             plan.tile_m, plan.tile_n, plan.stream_tile = tile_m, tile_n, stream
             _try_orders(layer, plan, sums, places, best)
-        if best[0] == floor and best[1] >= 0 and plan.trips_k == 1:
+            if best[0] == floor and best[4] == plan.m:
+                break
+        if best[0] == floor:
             break
-        parts_k = _next(parts_k)
+        parts_k = _next(parts_k, blocks_k)
     if flow == OS and best[0] < 0:
         _cut_depth(layer, plan, codes, sums, places, best)
     if best[0] < 0:
         return False
     _take(plan, best)
+    plan.pass_bytes = pass_bytes(layer, plan, plan.tile_m, plan.tile_k)
     order_bytes(plan, plan.order, 0, 0, places)
     return True
 
@@ -228,11 +230,11 @@ def _cut_depth(
     """Cut k under ``os``: one fold of outputs, as many k at a time as the buffers hold."""
     array = codes.array
     plan.tile_m, plan.tile_n, plan.stream_tile = min(array.rows, plan.m), min(array.cols, plan.n), 0
-    parts = 2
-    while parts <= ceil_div(plan.k, plan.products):
-        plan.tile_k = ceil_div(ceil_div(plan.k, plan.products), parts) * plan.products
+    parts, depth = 2, ceil_div(plan.k, plan.products)
+    while parts <= depth:
+        plan.tile_k = ceil_div(depth, parts) * plan.products
         plan.trips_k = ceil_div(plan.k, plan.tile_k)
-        parts = _next(parts)
+        parts = _next(parts, depth)
         staged = staged_bytes(layer, plan, codes, plan.tile_m, plan.tile_k, plan.tile_n)
         if weight_tile_bytes(plan, plan.tile_k, plan.tile_n) <= codes.weight.room and staged <= plan.free_bytes:
             _try_orders(layer, plan, sums, places, best)
@@ -253,5 +255,7 @@ def groups_together(layer: Any, plan: Any, codes: MachineCodes, pack: int) -> in
     """Return how many groups, each whole, one tile takes: as many as fit, in multiples of `pack`."""
     one_staged = max(1, staged_bytes(layer, plan, codes, plan.m, plan.k, plan.n))
     one_weight = max(1, weight_tile_bytes(plan, plan.k, plan.n))
-    fit = min(plan.free_bytes // one_staged, codes.weight.room // one_weight, plan.groups)
+    fit = min(plan.free_bytes // one_staged, codes.weight.room // one_weight)
+    if fit >= plan.groups:
+        return int(plan.groups)
     return int(max(1, fit - fit % pack if fit >= pack else fit))

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.arith import bits_for
-from accelsim.program import Clamp, Op, Program, Requantize, Tensor, Transpose
+from accelsim.arith import REQUANT_RULES, bits_for
+from accelsim.program import Clamp, Op, Program, Requantize, Reshape, Tensor, Transpose
 from quant.clip import ClipInput
 from quant.graph import Graph, Node
 from quant.grid import Grid, affine, symmetric, unsigned
+from quant.inner import LEAST_FUNCTION_BITS, inner_tensors, saturation
 from quant.observe import Stats
 from quant.recipe import Recipe
 from quant.wide import wide_tensors
@@ -62,6 +63,9 @@ class LayerInfo:
         Integer weights that the grid's ends cut.
     act_splits
         Channels of the input that are fed as halves.
+    part_of, members
+        Of a SplitQuant branch: the layer it is part of, and how many weights it holds (the others are zeros; see
+        `quant.splitquant.stored_bits`).
     """
 
     name: str
@@ -71,6 +75,8 @@ class LayerInfo:
     alpha: float
     clamped: int
     act_splits: int = 0
+    part_of: str = ""
+    members: int = 0
 
 
 class Builder:
@@ -84,6 +90,8 @@ class Builder:
         self.layers: list[LayerInfo] = []
         self.never_negative = nonnegative(graph, stats)
         self.wide = wide_tensors(graph)
+        self.inner = inner_tensors(graph)
+        self.constants: dict[tuple[Any, ...], str] = {}
         self.current = ""
 
     # --- grids -------------------------------------------------------------------------------------------------------
@@ -95,13 +103,22 @@ class Builder:
         (`quant.wide`).
         """
         if bits is None:
-            bits = self.recipe.bits_of(name, self.protected)[1]
+            bits = self.bits(name)
         chain = self.wide.chains.get(name)
         if chain is None:
             return self._observed_grid(name, bits)
         grids = [self._observed_grid(halved, bits) for halved in chain.halved]
         chain.narrow = max(grids, key=lambda grid: grid.one_scale)
         return chain.wide()
+
+    def bits(self, name: str, least: int = LEAST_FUNCTION_BITS) -> int:
+        """Return the width of a float tensor's codes; `least` is the least by default where a function reads it."""
+        return self.inner.bits(self.recipe, name, least)
+
+    def limit(self, name: str) -> float:
+        """Return the magnitude beyond which nothing that reads a tensor tells values apart."""
+        readers = () if name in self.graph.outputs else self.graph.consumers(name)
+        return max((saturation(reader, self.bits(reader.name)) for reader in readers), default=np.inf)
 
     def _observed_grid(self, name: str, bits: int) -> Grid:
         if name not in self.stats:
@@ -112,7 +129,7 @@ class Builder:
             low, high = self.clipped_ends(name, bits)
             return affine(low, high, bits)
         data = ClipInput(seen.values.reshape(1, -1), np.array([seen.absmax]), bits, positive)
-        alpha = self.recipe.act_clip(data)
+        alpha = np.minimum(self.recipe.act_clip(data), self.limit(name))
         grid = unsigned(alpha, bits) if positive else symmetric(alpha, bits)
         return self.rounded_scale(grid)
 
@@ -120,6 +137,7 @@ class Builder:
         """Return the observed range with both ends within the clip rule's threshold."""
         seen = self.stats[name]
         alpha = float(self.recipe.act_clip(ClipInput(seen.values.reshape(1, -1), np.array([seen.absmax]), bits))[0])
+        alpha = min(alpha, self.limit(name))
         return max(seen.min, -alpha), min(seen.max, alpha)
 
     def rounded_scale(self, grid: Grid) -> Grid:
@@ -213,6 +231,10 @@ class Builder:
             )
         )
 
+    def no_bias(self) -> dict[str, Any]:
+        """Return the option for sums without a bias that the recipe's rule needs, if any."""
+        return {"float_bias": np.zeros(1)} if REQUANT_RULES[self.recipe.rule].float_bias else {}
+
     def in_layout(self, value: Value, layout: tuple[int, ...]) -> Value:
         """Return a value with its axes in another order, transposing where needed."""
         if value.layout == layout:
@@ -228,6 +250,12 @@ class Builder:
     def plain(self, value: Value) -> Value:
         """Return a value with its axes in the float graph's order."""
         return self.in_layout(value, tuple(sorted(value.layout)))
+
+    def reshaped(self, source: str, name: str, shape: tuple[int, ...], scale: float | None = None) -> str:
+        """Write a tensor's codes in another shape, or under another scale, as a tensor of its own; return its name."""
+        tensor = self.tensors[source]
+        self.tensors[name] = replace(tensor, name=name, shape=shape, scale=tensor.scale if scale is None else scale)
+        return self.emit(Reshape(name=name, inputs=(source,), output=name, shape=shape))
 
     def on_grid(self, value: Value, grid: Grid, name: str) -> Value:
         """Return a value on another grid, requantizing where it is not on it already."""

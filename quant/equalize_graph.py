@@ -21,6 +21,9 @@ from quant.graph import Graph, Node, channel_axes
 
 Labels = NDArray[np.int64]
 
+SKIPPED = "smoothquant"
+"""Key of the note on a layer that SmoothQuant left alone."""
+
 CAPPED = ("relu6", "clamp", "clamp_channels")
 """Activations with fixed limits: scaled by scaling the limits, which then differ from channel to channel."""
 
@@ -170,9 +173,9 @@ def find_groups(graph: Graph, *, caps: bool = True, gains: bool = False) -> Grou
         Where channels have been split already, whose record the lowering needs unscaled.
     """
     for node in graph.nodes:
-        if "ocs" in node.notes or "splitquant" in node.notes:
+        if set(node.notes) - {SKIPPED}:
             raise ValueError(
-                f"transforms must equalize before they split (got {node.name} split already); "
+                f"transforms must scale channels before they split them (got {node.name} split already); "
                 "put equalization and smoothquant first in the recipe"
             )
     finder = Finder(graph, caps=caps, gains=gains)

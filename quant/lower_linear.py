@@ -15,15 +15,33 @@ from quant.ocs import SplitRecord, expand_codes, merge
 from quant.ocs_activation import ACT_SPLITS
 from quant.recipe import Recipe
 
+CORRECTION = "bias_correction"
+"""Key of the note with what lowering adds to a layer's bias (`quant.bias_correction`)."""
+
 
 @dataclass(frozen=True, eq=False)
 class IntWeights:
-    """A layer's integer weights in the float graph's layout, and their grid."""
+    """A layer's integer weights in the float graph's layout, and their grid.
+
+    Parameters
+    ----------
+    codes
+        The operands: codes with the grid's zero point taken off.
+    grid
+        Per tensor, or per output channel.
+    alpha, clamped
+        Largest threshold, and how many weights the grid's ends cut.
+    """
 
     codes: NDArray[np.int64]
     grid: Grid
     alpha: float
     clamped: int
+
+    @property
+    def operand_bits(self) -> int:
+        """Width of an operand: one bit more than a code's where there is a zero point to take off."""
+        return self.grid.bits + (0 if self.grid.signed else 1)
 
 
 def _rows(weight: NDArray[np.float32], per_channel: bool) -> NDArray[np.float32]:
@@ -64,6 +82,12 @@ def quantize_weights(node: Node, recipe: Recipe, bits: int) -> IntWeights:
     return IntWeights(codes, grid, float((grid.scale * grid.high).max()), int((codes != free).sum()))
 
 
+def layer_bias(node: Node) -> NDArray[np.float64]:
+    """Return a layer's real bias with the correction that is noted for it, float64 ``[out]``."""
+    zeros = np.zeros(node.params["weight"].shape[0])
+    return np.asarray(node.params.get("bias", zeros).astype(np.float64) + node.notes.get(CORRECTION, zeros))
+
+
 def channels_last(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Bring weights ``[out, in]``, ``[out, in, k]`` or ``[out, in, kh, kw]`` into ``[out, kh, kw, in]``."""
     shape = codes.shape
@@ -73,44 +97,16 @@ def channels_last(codes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def lower_product(builder: Builder, node: Node) -> None:
     """Lower a convolution or linear layer with the activation that follows it."""
-    source = _operand(builder, node)
     bits, _ = builder.recipe.bits_of(node.name, builder.protected)
     found = quantize_weights(node, builder.recipe, bits)
-    scale = found.grid.scale * source.on.one_scale
-    weight = channels_last(found.codes)
-    out = weight.shape[0]
-    real_bias = node.params.get("bias", np.zeros(out, dtype=np.float32)).astype(np.float64) / scale
-    folded = -source.on.one_zero_point * weight.reshape(out, -1).sum(axis=1)
     floats = REQUANT_RULES[builder.recipe.rule].float_bias and node.name not in builder.graph.outputs
-    bias = folded if floats else folded + half_up(real_bias).astype(np.int64)
-
-    geometry = _geometry(node)
-    tensor = builder.tensors[source.name]
-    magnitude = max(tensor.magnitude, abs(source.on.one_zero_point) if any(geometry["padding"]) else 0)
-    bound = conv_bound(weight, bias, magnitude)
-    layout = MAP_LAYOUT if len(builder.graph.shapes[node.name]) == 3 and node.op == "conv" else source.layout
-    acc = builder.accumulator(f"{node.name}.acc", _shape(builder, node), max(1, int(bound.max())), scale)
-    narrow = np.min_scalar_type(-(2 ** (bits - 1)))
-    builder.emit(
-        Conv(
-            name=node.name,
-            inputs=(source.name,),
-            output=acc.name,
-            weight=weight.astype(narrow),
-            bias=bias,
-            weight_bits=bits,
-            storage_bits=bits,
-            bound=bound,
-            groups=node.attrs.get("groups", 1),
-            pad_value=source.on.one_zero_point,
-            **geometry,  # type: ignore[arg-type]
-        )
-    )
+    sums = emit_sums(builder, node, found, float_bias=floats)
     record = node.notes.get("ocs")
     splits = len(record.splits) if record else 0
     halved = node.notes.get(ACT_SPLITS, 0)
-    builder.layers.append(LayerInfo(node.name, bits, source.on.bits, splits, found.alpha, found.clamped, halved))
-    finish_sums(builder, node, Sums(acc.name, scale, layout, real_bias if floats else None))
+    act_bits = builder.value(node.inputs[0]).on.bits
+    builder.layers.append(LayerInfo(node.name, bits, act_bits, splits, found.alpha, found.clamped, halved))
+    finish_sums(builder, node, sums)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +117,51 @@ class Sums:
     scale: NDArray[np.float64]
     layout: tuple[int, ...]
     float_bias: NDArray[np.float64] | None = None
+
+
+def emit_sums(builder: Builder, node: Node, found: IntWeights, *, float_bias: bool = False) -> Sums:
+    """Write a layer's products and sums; their grid is still to come.
+
+    Parameters
+    ----------
+    builder, node
+        Where, and which layer.
+    found
+        Its weights.
+    float_bias
+        Leave the bias to the requantization rule.
+    """
+    source = _operand(builder, node)
+    scale = found.grid.scale * source.on.one_scale
+    weight = channels_last(found.codes)
+    out = weight.shape[0]
+    real_bias = layer_bias(node) / scale
+    folded = -source.on.one_zero_point * weight.reshape(out, -1).sum(axis=1)
+    bias = folded if float_bias else folded + half_up(real_bias).astype(np.int64)
+
+    geometry = _geometry(node)
+    tensor = builder.tensors[source.name]
+    magnitude = max(tensor.magnitude, abs(source.on.one_zero_point) if any(geometry["padding"]) else 0)
+    bound = conv_bound(weight, bias, magnitude)
+    layout = MAP_LAYOUT if len(builder.graph.shapes[node.name]) == 3 and node.op == "conv" else source.layout
+    acc = builder.accumulator(f"{node.name}.acc", _shape(builder, node), max(1, int(bound.max())), scale)
+    narrow = np.min_scalar_type(-(2 ** (found.operand_bits - 1)))
+    builder.emit(
+        Conv(
+            name=node.name,
+            inputs=(source.name,),
+            output=acc.name,
+            weight=weight.astype(narrow),
+            bias=bias,
+            weight_bits=found.operand_bits,
+            storage_bits=found.grid.bits,
+            bound=bound,
+            groups=node.attrs.get("groups", 1),
+            pad_value=source.on.one_zero_point,
+            **geometry,  # type: ignore[arg-type]
+        )
+    )
+    return Sums(acc.name, scale, layout, real_bias if float_bias else None)
 
 
 def finish_sums(builder: Builder, node: Node, sums: Sums) -> None:

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from accelsim.arith import Accumulation
-from accelsim.program import Conv, MatMul, Op, Program
-from quant.oracle_ops import OPS
+from accelsim.program import Constant, Conv, MatMul, Op, Program
+from quant.oracle_ops import OPS, stored
 from quant.oracle_sums import Sums, convolve, multiply
 
 
@@ -70,13 +70,14 @@ def run(
     if not program.has_values:
         raise ValueError(f"oracle.run: Program {program.name!r} has shapes only; execute the one with values")
     live = _input_tensors(program, inputs)
+    batch = live[program.inputs[0]].shape[0]
     result = OracleRun({})
     last_reader = {name: index for index, op in enumerate(program.ops) for name in op.inputs}
     for name in [name for name in live if name in kept]:
         result.values[name] = live[name].numpy()
     for index, op in enumerate(program.ops):
         operands = [live[name] for name in op.inputs]
-        value = _execute(op, operands, accumulation, result)
+        value = stored(op, batch) if isinstance(op, Constant) else _execute(op, operands, accumulation, result)
         _check_range(program, op, value)
         if op.output in kept:
             result.values[op.output] = value.numpy()

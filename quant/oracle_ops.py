@@ -16,6 +16,7 @@ from accelsim.program import (
     AvgPool,
     Clamp,
     Concat,
+    Constant,
     Duplicate,
     Gather,
     MaxPool,
@@ -92,6 +93,12 @@ def _table(op: Table, inputs: list[Tensor]) -> Tensor:
 
 def _gather(op: Gather, inputs: list[Tensor]) -> Tensor:
     return _int64(op.rows)[inputs[0]]
+
+
+def stored(op: Constant, batch: int) -> Tensor:
+    """Return a constant's codes, one copy a sample."""
+    codes = _int64(op.values)
+    return codes.expand(batch, *codes.shape).contiguous()
 
 
 # --- windows ---------------------------------------------------------------------------------------------------------
@@ -173,6 +180,8 @@ def _softmax(op: Softmax, inputs: list[Tensor]) -> Tensor:
     if op.causal:
         hidden = torch.arange(columns)[None, :] > torch.arange(rows)[:, None] + columns - rows
     hidden = hidden if x.ndim > 2 else hidden[0]
+    if op.mask is not None:
+        hidden = hidden | (_int64(op.mask) == 0)
     largest = x.masked_fill(hidden, INT64_MIN).amax(dim=-1, keepdim=True)
     distance = (largest - x).masked_fill(hidden, 0).clamp(max=table.numel() - 1)
     powers = table[distance].masked_fill(hidden, 0)

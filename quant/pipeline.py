@@ -5,6 +5,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from quant.bias_correction import correct_biases
 from quant.fold import fold_batch_norm
 from quant.graph import Graph
 from quant.lower import Quantized, lower
@@ -50,6 +51,8 @@ def quantize_network(graph: Graph, calibration: Batches, recipe: Recipe, *, seed
         For a network, recipe or calibration set that cannot be quantized.
     """
     ready = prepare(graph, recipe, calibration, seed=seed)
+    if recipe.bias_correction:
+        ready = correct_biases(ready, calibration(), recipe)
     return lower(ready, observe_for(ready, calibration, seed), recipe)
 
 

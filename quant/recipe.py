@@ -46,7 +46,13 @@ class Recipe:
     rule
         Requantization rule, a key of `accelsim.arith.REQUANT_RULES`.
     layer_bits
-        Mixed precision by layer name.
+        Mixed precision by layer name; activation widths by tensor name (``node:part`` for inner parts of attention
+        and LSTMs).
+    inner_bits
+        Width of the tensors that no matrix product reads (`quant.inner`): residual streams, inputs of tables, softmaxes
+        and norms. ``None``: as other activations, but at least 8 bits in front of a function.
+    bias_correction
+        Take what rounding the weights adds to each layer's mean output off its bias (`quant.bias_correction`).
     """
 
     name: str = "custom"
@@ -61,11 +67,15 @@ class Recipe:
     act_scheme: Literal["symmetric", "affine"] = "symmetric"
     rule: str = "float32_rne"
     layer_bits: tuple[LayerBits, ...] = ()
+    inner_bits: int | None = None
+    bias_correction: bool = False
 
     def __post_init__(self) -> None:
         """Refuse widths and rules that do not exist."""
         check_bits(self.weight_bits, "weight_bits")
         check_bits(self.act_bits, "act_bits")
+        if self.inner_bits is not None:
+            check_bits(self.inner_bits, "inner_bits")
         for entry in self.layer_bits:
             for bits in (entry.weight_bits, entry.act_bits):
                 if bits is not None:
@@ -87,6 +97,13 @@ class Recipe:
                 act_bits = entry.act_bits or act_bits
         return weight_bits, act_bits
 
+    def act_bits_of(self, tensor: str, default: int) -> int:
+        """Return the width that `layer_bits` gives a tensor's codes, or the default."""
+        for entry in self.layer_bits:
+            if entry.act_bits is not None and fnmatch.fnmatchcase(tensor, entry.pattern):
+                default = entry.act_bits
+        return default
+
     @property
     def input_bits(self) -> int:
         """Width of the network's input."""
@@ -94,7 +111,7 @@ class Recipe:
 
     def label(self) -> str:
         """Return a short description, e.g. ``W4A8 + OCS 0.02``."""
-        parts = [f"W{self.weight_bits}A{self.act_bits}"]
+        parts = [f"W{self.weight_bits}A{self.act_bits}" + (f"I{self.inner_bits}" if self.inner_bits else "")]
         parts += [
             f"{clip.name} {role}"
             for role, clip in (("w", self.weight_clip), ("a", self.act_clip))
@@ -102,6 +119,7 @@ class Recipe:
         ]
         parts += ["per channel"] * self.per_channel
         parts += [transform.label for transform in self.transforms]
+        parts += ["bias correction"] * self.bias_correction
         return " + ".join(parts)
 
 

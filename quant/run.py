@@ -20,9 +20,9 @@ Arrays = np.ndarray | Tensor
 Params = Mapping[str, Mapping[str, Tensor]]
 FloatOp = Callable[[Node, Mapping[str, Tensor], Sequence[Tensor], Observer | None], Tensor]
 
-PARTS: dict[str, tuple[str, ...]] = {"lstm": ("gates", "cell"), "attention": ("scores", "probs")}
-"""Inner tensors by operation: LSTM gates before their functions [T, 4h] and cell states [T, h]; attention scores after
-scale and bias with masked places at 0, and probabilities, both [heads, T, S]."""
+PARTS: dict[str, tuple[str, ...]] = {"lstm": ("fed", "gates", "cell"), "attention": ("scores", "probs")}
+"""Inner tensors by operation: what the input adds to LSTM gates and the gates before their functions [T, 4h], and cell
+states [T, h]; attention scores after scale and bias with masked places at 0, and probabilities, both [heads, T, S]."""
 
 
 def load_params(graph: Graph) -> Params:
@@ -230,6 +230,7 @@ def _lstm(node: Node, p: Mapping[str, Tensor], x: Sequence[Tensor], emit: Observ
             gates.append(pre)
             cells.append(c)
     if emit is not None:
+        emit(f"{node.name}:fed", fed)
         emit(f"{node.name}:gates", torch.stack(gates, 1))
         emit(f"{node.name}:cell", torch.stack(cells, 1))
     return torch.stack(outs, 1)

@@ -18,6 +18,7 @@ from accelsim.program import (
     AvgPool,
     Clamp,
     Concat,
+    Constant,
     Conv,
     Duplicate,
     Gather,
@@ -254,12 +255,18 @@ def gather(b: Builder, x: Tensor) -> Tensor:
     return b.emit(Gather, [x], (low, high), rows=rows, storage_bits=bits)
 
 
+def constant(b: Builder, x: Tensor) -> Tensor:
+    low, high = code_range(b.integer(2, 8), b.maybe())
+    return b.emit(Constant, [], (low, high), values=b.values(x.shape, low, high))
+
+
 def softmax(b: Builder, x: Tensor) -> Tensor:
     length, exp_bits, out_bits = b.integer(1, 60), b.integer(4, 16), b.integer(3, 16)
     exponentials = np.floor(np.exp(-np.arange(length) / b.integer(1, 20)) * 2**exp_bits + 0.5).astype(np.int64)
     causal = len(x.shape) > 1 and x.shape[-1] >= x.shape[-2] and b.maybe()
+    mask = b.values(tuple(n if b.maybe() else 1 for n in x.shape), 0, 1) if b.maybe() else None
     return b.emit(
-        Softmax, [x], (0, 2**out_bits - 1), exponentials=exponentials, out_bits=out_bits, causal=causal
+        Softmax, [x], (0, 2**out_bits - 1), exponentials=exponentials, out_bits=out_bits, causal=causal, mask=mask
     )  # fmt: skip
 
 
@@ -289,7 +296,8 @@ def norm(b: Builder, x: Tensor) -> Tensor:
 BUILDERS: dict[str, Callable[[Builder, Tensor], Tensor]] = {
     "conv": conv, "matmul": matmul, "requantize": requantize, "add": add, "mul": mul, "duplicate": duplicate,
     "clamp": clamp, "max_pool": max_pool, "avg_pool": avg_pool, "table": table, "concat": concat, "reshape": reshape,
-    "transpose": transpose, "slice": cut, "pad": pad, "gather": gather, "softmax": softmax, "norm": norm,
+    "transpose": transpose, "slice": cut, "pad": pad, "gather": gather, "constant": constant,
+    "softmax": softmax, "norm": norm,
 }  # fmt: skip
 
 assert set(BUILDERS) == set(OPS), "every op kind needs a builder"
@@ -307,6 +315,6 @@ def applicable(x: Tensor) -> list[str]:
     if x.high - x.low < 2**10:
         kinds += ["table"]
     if x.size <= LARGEST:
-        kinds += ["duplicate", "concat", "pad"]
+        kinds += ["duplicate", "concat", "pad", "constant"]
         kinds += ["gather"] if x.low >= 0 and x.high < 2**9 and rank < 4 else []
     return kinds

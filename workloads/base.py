@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import nn
 
 IGNORED = -100
 """Label of a position that no metric looks at (torch's own value for it)."""
+
+
+def _silent(share: float) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +35,15 @@ class Source:
         A checkpoint to load instead of the workload's own.
     seed
         Seed of whatever is random (only the networks trained on first use depend on it).
+    progress
+        Called now and then while a network is trained, with the share that is done (0..1).
     """
 
     data: Path | None = None
     cache: Path | None = None
     weights: Path | None = None
     seed: int = 0
+    progress: Callable[[float], None] = field(default=_silent, repr=False)
 
 
 class Inputs(Protocol):
@@ -194,15 +202,18 @@ class Workload:
         seed: int = 0,
         cache: Path | None = None,
         weights: Path | None = None,
+        progress: Callable[[float], None] = _silent,
     ) -> nn.Module:
-        """Return the trained module in eval mode, its parameters frozen.
+        """Return the trained module in eval mode, its parameters frozen; torch's generator stays as it was.
 
         Raises
         ------
         ValueError
             If a file is missing, damaged or of another shape; if a folder is needed and not given.
         """
-        net = self.model(Source(data=data, cache=cache, weights=weights, seed=seed))
+        source = Source(data=data, cache=cache, weights=weights, seed=seed, progress=progress)
+        with torch.random.fork_rng(devices=[]):  # modules draw weights before they are given theirs
+            net = self.model(source)
         return net.eval().requires_grad_(False)
 
     def samples(self, data: Path | None = None) -> Samples:

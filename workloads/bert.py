@@ -22,7 +22,7 @@ from workloads.base import Samples, Source, Workload
 from workloads.cached import trained
 from workloads.datasets import data_folder
 from workloads.text import Vocabulary, read_text, vocabulary
-from workloads.train_text import Schedule, train_classifier
+from workloads.training import Schedule, seeded, train_classifier
 from workloads.weights import load_into, read_state
 
 WIDTH = 128
@@ -40,7 +40,7 @@ SPAM_LABELS = ("ham", "spam")
 SPAM_TEST = 1114  # of 5574 messages, drawn by SPAM_SEED; the set has no split of its own
 SPAM_SEED = 12345
 
-SCHEDULE = Schedule(epochs=10, batch=64, learning_rate=1e-3, weight_decay=1e-2, dropout=0.1)
+SCHEDULE = Schedule(epochs=6, batch=64, learning_rate=1e-3, weight_decay=1e-2, dropout=0.1)
 
 
 class SelfAttention(nn.Module):
@@ -148,7 +148,9 @@ def spam_texts(folder: Path) -> Texts:
     pairs = [line.split("\t", 1) for line in lines]
     messages = _labelled([(pair[-1], pair[0]) for pair in pairs], SPAM_LABELS, path)
     if len(messages) <= SPAM_TEST:
-        raise ValueError(f"text file {path} must hold more than {SPAM_TEST} messages (got {len(messages)}); fetch it again")
+        raise ValueError(
+            f"text file {path} must hold more than {SPAM_TEST} messages (got {len(messages)}); fetch it again"
+        )
     order = np.random.default_rng(SPAM_SEED).permutation(len(messages))
     chosen = [messages[i] for i in order]
     return Texts(train=chosen[SPAM_TEST:], test=chosen[:SPAM_TEST], classes=len(SPAM_LABELS))
@@ -159,7 +161,8 @@ def _labelled(pairs: list[tuple[str, str]], labels: tuple[str, ...], path: Path)
     wrong = next((label for _, label in pairs if label not in labels), None)
     if not pairs or wrong is not None:
         raise ValueError(
-            f"text file {path} must label every line with one of {', '.join(labels)} (got {str(wrong):.30}); fetch it again"
+            f"text file {path} must label every line with one of {', '.join(labels)} (got {wrong!s:.30}); "
+            "fetch it again"
         )
     return [(text, labels.index(label)) for text, label in pairs]
 
@@ -170,7 +173,8 @@ def _model(source: Source, *, name: str, read: Callable[[Path], Texts]) -> nn.Mo
 
     def train() -> nn.Module:
         x, y = encode(texts.train, known)
-        return train_classifier(lambda: BertTiny(len(known), texts.classes), x, y, SCHEDULE, source.seed)
+        with seeded(source.seed):
+            return train_classifier(BertTiny(len(known), texts.classes), x, y, SCHEDULE, source.progress)
 
     path = source.weights or trained(name, source, train)
     return load_into(BertTiny(len(known), texts.classes), read_state(path), path)

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from safetensors.torch import save
 from torch import nn
 
@@ -43,7 +44,8 @@ def trained(name: str, source: Source, train: Callable[[], nn.Module]) -> Path:
         writable = False
     if not writable:
         raise ValueError(f"cache folder {source.cache} must be a folder that can be written; give another")
-    state = {n: t.contiguous() for n, t in train().state_dict().items()}
+    # cloned, because the file format has no shared tensors
+    state = {n: t.clone(memory_format=torch.contiguous_format) for n, t in train().state_dict().items()}
     # under another name first, so that a broken-off write is never taken for a checkpoint
     with tempfile.NamedTemporaryFile(dir=source.cache, prefix=name, suffix=".part", delete=False) as part:
         part.write(save(state))

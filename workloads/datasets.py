@@ -4,13 +4,15 @@ Every reader returns plain arrays, decodes in memory, executes nothing that a fi
 into one ValueError in one line that names the file.
 """
 
+import gzip
 import io
+import lzma
 import pickle
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
@@ -50,17 +52,40 @@ def tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
     if not path.is_file():
         raise ValueError(f"archive {path} must exist; give --data DIR with the folder that holds it")
     try:
-        with tarfile.open(path, mode="r|*") as archive:
+        with _decompressed(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
             for count, member in enumerate(archive):
                 if count >= MAX_MEMBERS or member.size > MAX_MEMBER_BYTES:
                     raise ValueError("too many or too large members")
-                stream = archive.extractfile(member) if member.isfile() else None
-                if stream is not None:
-                    yield member.name, stream.read()
-    except GeneratorExit:
-        raise
+                content = archive.extractfile(member) if member.isfile() else None
+                if content is not None:
+                    yield member.name, content.read()
+            _require_end(stream)
     except Exception as error:  # damaged bytes make tar, gzip and xz raise many things
         raise ValueError(f"archive {path} must be whole ({str(error)[:100]}); fetch it again") from None
+
+
+def _decompressed(path: Path) -> IO[bytes]:
+    """Open a tar archive for reading, through xz or gzip if its first bytes say so.
+
+    A plain one must end with two blocks of zeros: tarfile takes one that breaks off between members for whole.
+    """
+    with path.open("rb") as stream:
+        magic = stream.read(6)
+        stream.seek(max(0, path.stat().st_size - 1024))
+        ending = stream.read()
+    if magic == b"\xfd7zXZ\x00":
+        return lzma.open(path)
+    if magic[:2] == b"\x1f\x8b":
+        return gzip.open(path)  # type: ignore[return-value]
+    if ending != bytes(1024):
+        raise ValueError("it has no end")
+    return path.open("rb")
+
+
+def _require_end(stream: IO[bytes]) -> None:
+    """Read the padding behind a tar's end, where a compressed stream checks itself; raise if it is anything else."""
+    if stream.read(MAX_MEMBER_BYTES).strip(b"\0"):
+        raise ValueError("something comes after its end")
 
 
 def decode_jpeg(content: bytes, side: int, name: str) -> np.ndarray:
@@ -76,9 +101,9 @@ def decode_jpeg(content: bytes, side: int, name: str) -> np.ndarray:
             size = picture.size  # known before the pixels are decoded
             pixels = np.asarray(picture.convert("RGB")) if size == (side, side) else None
     except Exception as error:  # damaged bytes make the decoder raise many things
-        raise ValueError(f"picture {name} must be a whole JPEG or PNG ({str(error)[:100]})") from None
+        raise ValueError(f"picture {name} must be a whole JPEG or PNG ({str(error)[:100]}); fetch it again") from None
     if pixels is None:
-        raise ValueError(f"picture {name} must be {side} x {side} pixels (got {size[0]} x {size[1]})")
+        raise ValueError(f"picture {name} must be {side} x {side} pixels (got {size[0]} x {size[1]}); resize it")
     return pixels
 
 
@@ -140,46 +165,67 @@ def read_cifar_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"CIFAR-10 file {path} must exist; give --data DIR with the whole set")
     try:
         with path.open("rb") as stream:
-            stored: Any = _ArraysOnly(stream, encoding="bytes").load()
-        pixels, labels = np.asarray(stored[b"data"]), np.asarray(stored[b"labels"])
+            # Python 2 wrote the released files, whose keys are byte strings
+            stored: Any = {_key(k): v for k, v in _ArraysOnly(stream, encoding="bytes").load().items()}
+        pixels, labels = stored["data"].value, np.asarray(stored["labels"])
     except Exception as error:  # damaged bytes make the reader raise nearly anything
         raise ValueError(
             f"CIFAR-10 file {path} must be a whole batch of arrays ({str(error)[:100]}); fetch it again"
         ) from None
-    if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != CIFAR_RECORD_BYTES - 1:
-        raise ValueError(f"CIFAR-10 file {path}: data must be uint8 [N, 3072] (got {pixels.dtype} {pixels.shape})")
+    if pixels.ndim != 2 or pixels.shape[1] != CIFAR_RECORD_BYTES - 1:
+        raise ValueError(f"CIFAR-10 file {path}: data must be uint8 [N, 3072] (got {pixels.shape}); fetch it again")
     if labels.shape != pixels.shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(f"CIFAR-10 file {path}: labels must be {len(pixels)} integers (got {labels.shape})")
+        raise ValueError(
+            f"CIFAR-10 file {path}: labels must be {len(pixels)} integers (got {labels.shape}); fetch it again"
+        )
     return _cifar_images(pixels), _cifar_labels(labels, path)
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """A pickle reader that knows numpy's array constructors and nothing else."""
+class _DType:
+    """What a pickle says of an array's element type; only its code is kept."""
 
-    # the three names that numpy arrays pickle to, under numpy's old and new module names, and the
-    # codec that Python 3 writes bytes with in protocol 2; all build values and none runs code
-    _ALLOWED = frozenset(
-        (module, name)
-        for module, names in (
-            ("numpy", ("dtype", "ndarray")),
-            ("numpy.core.multiarray", ("_reconstruct",)),
-            ("numpy._core.multiarray", ("_reconstruct",)),
-            ("_codecs", ("encode",)),
-        )
-        for name in names
-    )
+    def __init__(self, code: object = None, *flags: object) -> None:
+        self.code = code
+
+    def __setstate__(self, state: object) -> None:
+        """Take byte order and the like, which bytes do not have."""
+
+
+class _Array:
+    """What a pickle says of an array; numpy's own constructors, written in C, never see it."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.value: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple[object, tuple[int, ...], object, object, bytes]) -> None:
+        """Take version, shape, element type, order and content of an array of bytes."""
+        _, shape, dtype, fortran, content = state
+        if not isinstance(dtype, _DType) or dtype.code not in ("u1", b"u1") or not isinstance(content, bytes):
+            raise pickle.UnpicklingError("it holds an array of something other than bytes")
+        self.value = np.frombuffer(content, dtype=np.uint8).reshape(shape, order="F" if fortran else "C")
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """A pickle reader that knows arrays of bytes and plain Python values, and calls nothing that a file names."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return an allowed constructor; refuse everything else."""
-        if (module, name) not in self._ALLOWED:
+        """Return a stand-in for the names that numpy arrays pickle to; refuse everything else."""
+        # numpy's old and new module names; and the codec that Python 3 writes bytes with in protocol 2
+        stand_in = {
+            ("numpy", "dtype"): _DType,
+            ("numpy", "ndarray"): _Array,
+            ("numpy.core.multiarray", "_reconstruct"): _Array,
+            ("numpy._core.multiarray", "_reconstruct"): _Array,
+            ("_codecs", "encode"): _latin1,
+        }.get((module, name))
+        if stand_in is None:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not an array")
-        if name == "_reconstruct":
-            return np._core.multiarray._reconstruct  # type: ignore[attr-defined]
-        return {"dtype": np.dtype, "ndarray": np.ndarray, "encode": _latin1}[name]
+        return stand_in
 
-    def persistent_load(self, pid: Any) -> Any:
-        """Refuse references to objects outside the file."""
-        raise pickle.UnpicklingError("it refers to objects outside the file")
+
+def _key(name: object) -> object:
+    """Return a byte string as text."""
+    return name.decode("latin1") if isinstance(name, bytes) else name
 
 
 def _latin1(text: str, encoding: str) -> bytes:
@@ -196,8 +242,9 @@ def _cifar_images(rows: np.ndarray) -> np.ndarray:
 
 def _cifar_labels(labels: np.ndarray, path: Path) -> np.ndarray:
     """Return labels as int64 after checking that they are class ids."""
-    if labels.size and not (int(labels.min()) >= 0 and int(labels.max()) <= 9):
-        raise ValueError(f"CIFAR-10 file {path}: labels must be in 0..9 (got up to {int(labels.max())})")
+    lowest, highest = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    if lowest < 0 or highest > 9:
+        raise ValueError(f"CIFAR-10 file {path}: labels must be in 0..9 (got {lowest}..{highest}); fetch it again")
     return labels.astype(np.int64)
 
 

@@ -57,7 +57,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"array file {path} must exist; give the folder that holds it")
     try:
         _refuse_inflation(path, ratio=64)
-        with np.load(path, allow_pickle=False) as stored:
+        # opened here, because numpy leaves a damaged file open
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except Exception as error:  # damaged bytes make the reader raise nearly anything
         raise ValueError(

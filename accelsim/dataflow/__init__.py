@@ -21,6 +21,7 @@ from accelsim.dataflow.base import (
     Toggles,
 )
 from accelsim.dataflow.is_ import IS
+from accelsim.dataflow.os import OS
 from accelsim.dataflow.run import GemmRun, make_job, run_gemm
 from accelsim.dataflow.ws import WS
 
@@ -41,4 +42,4 @@ __all__ = [
     "run_gemm",
 ]
 
-DATAFLOWS = {"ws": WS, "is": IS}
+DATAFLOWS = {"ws": WS, "os": OS, "is": IS}

@@ -221,6 +221,16 @@ class Dataflow:
     toggles: Callable[[Job], Toggles]
 
 
+RULE_CODES = {"none": 0, "wrap": 1, "saturate": 2, "error": 1}
+"""Overflow rules in the kernels; an error wraps on and is raised by the caller, who alone can name the place."""
+
+
+def lane_dtype(bound: int, bits: int, exact_width: bool) -> type[np.integer[Any]]:
+    """Return the narrowest lanes that hold every exact sum up to `bound`, and the register where its width matters."""
+    fits = bound < 1 << 31 and (bits <= 32 or not exact_width)
+    return np.int32 if fits else np.int64
+
+
 def ceil_div(value: int, step: int) -> int:
     """Return ``value / step`` rounded up.
 

@@ -5,6 +5,8 @@ Row r of the array sees element t of a fold r cycles after row 0, and column c p
 k fold, the accumulator memory column tile by column tile; within each, chunks of the stream follow one another.
 """
 
+# mypy: disable-error-code="no-untyped-def"
+
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +16,12 @@ from numpy.typing import NDArray
 
 from accelsim.dataflow.base import ArrayShape, ceil_div
 
-
 BLOCK = 32
 """Elements skewed at a time, so that source and target rows stay in the first-level cache."""
 
 
 @njit(cache=True)
-def _skew_rows(values, skewed, chunks):  # type: ignore[no-untyped-def]
+def _skew_rows(values, skewed, chunks):
     """skewed[k fold, t + r, lane, r] = values[t, k], chunk by chunk: chunks[i] = (first t, length, first row)."""
     size, (count, _, lanes, rows) = values.shape[1], skewed.shape
     for i in range(chunks.shape[0]):
@@ -35,7 +36,7 @@ def _skew_rows(values, skewed, chunks):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _gather_columns(skewed, values, chunks):  # type: ignore[no-untyped-def]
+def _gather_columns(skewed, values, chunks):
     """values[t, c] = skewed[column tile, t + c, c], chunk by chunk as `_skew_rows`."""
     count, _, cols = skewed.shape
     for i in range(chunks.shape[0]):
@@ -127,3 +128,10 @@ def aligned(count: int, dtype: type[np.integer[Any]]) -> NDArray[Any]:
     raw = np.zeros(count * np.dtype(dtype).itemsize + 64, dtype=np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + count * np.dtype(dtype).itemsize].view(dtype)
+
+
+def double(side: int, hop: int, dtype: type[np.integer[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return two sides of `side` elements, seen from what arrives and, `hop` elements on, from the registers."""
+    lead = -hop % (64 // np.dtype(dtype).itemsize)
+    memory = aligned(lead + 2 * side + hop, dtype)[lead:]
+    return memory[: 2 * side].reshape(2, side), memory[hop : hop + 2 * side].reshape(2, side)

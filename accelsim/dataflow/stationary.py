@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.arith import IntArray, apply_overflow
+from accelsim.arith import apply_overflow
 from accelsim.dataflow import stationary_kernel as kernel
 from accelsim.dataflow.base import (
+    RULE_CODES,
     ArrayShape,
     Counts,
     Gemm,
@@ -26,10 +27,9 @@ from accelsim.dataflow.base import (
     ceil_div,
     check_mode,
     fold_table,
+    lane_dtype,
 )
-from accelsim.dataflow.skew import Skew, aligned
-
-INT32_MAX = 2**31 - 1
+from accelsim.dataflow.skew import Skew, aligned, double
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def register(roles: Roles, job: Job, activity: bool = False) -> RegisterRun:
         hop_events=np.zeros_like(memory) if shape.sum_rule else nothing,
         memory_events=np.zeros_like(memory) if shape.memory_rule else nothing,
     )
-    state, tally = np.zeros(7, dtype=np.int64), np.zeros(len(kernel.TALLY), dtype=np.int64)
+    state, tally = np.zeros(8, dtype=np.int64), np.zeros(len(kernel.TALLY), dtype=np.int64)
     started = np.zeros((2, len(layout.table)), dtype=np.int64)
     stepped = int(kernel.run(_planes(shape, lanes), shape, data, skew.table, state, started, tally))
 
@@ -234,12 +234,6 @@ def register(roles: Roles, job: Job, activity: bool = False) -> RegisterRun:
     )
 
 
-def lane_dtype(bound: int, bits: int, exact_width: bool) -> type[np.integer[Any]]:
-    """Return the narrowest lanes that hold every exact sum, and the register where its width matters."""
-    fits = bound <= INT32_MAX and (bits <= 32 or not exact_width)
-    return np.int32 if fits else np.int64
-
-
 def _rules(job: Job, largest: int, still: NDArray[np.int32], bias: int) -> tuple[int, int, int, int]:
     """Tell which rules can act on streams up to `largest`, and how large a sum can get before a rule acts."""
     rules, fold_k = job.accumulation, job.array.rows * job.array.products_per_pe
@@ -257,8 +251,8 @@ def _rules(job: Job, largest: int, still: NDArray[np.int32], bias: int) -> tuple
     if bound >= 1 << 62:
         raise ValueError("run_gemm: exact sums must fit 62 bits; narrow the operands or the accumulators")
     return (
-        kernel.RULES["none" if hops_safe else rules.psum_overflow],
-        kernel.RULES["none" if memory_safe else rules.acc_overflow],
+        RULE_CODES["none" if hops_safe else rules.psum_overflow],
+        RULE_CODES["none" if memory_safe else rules.acc_overflow],
         sum_bound,
         bound,
     )
@@ -288,10 +282,10 @@ def _planes(shape: kernel.Shape, lane_type: type[np.integer[Any]]) -> kernel.Pla
     """Allocate the registers, all zero: the state after reset."""
     cells, column = shape.rows * shape.cols, shape.rows * shape.lanes
     side = (shape.cols + 1) * column
-    moving = _double(side, column, np.int32)
-    valid = _double(side if shape.activity else column, column, np.int32)
-    sums = _double(cells + shape.rows, 1, lane_type)
-    events = _double(cells + shape.rows if shape.sum_rule else shape.rows, 1, lane_type)
+    moving = double(side, column, np.int32)
+    valid = double(side if shape.activity else column, column, np.int32)
+    sums = double(cells + shape.rows, 1, lane_type)
+    events = double(cells + shape.rows if shape.sum_rule else shape.rows, 1, lane_type)
     by_cell = (shape.cols, shape.lanes, shape.rows)
     banks = aligned(shape.banks * cells * shape.lanes, np.int32).reshape(shape.banks, *by_cell)
     inner = aligned(cells, lane_type)
@@ -311,16 +305,8 @@ def _planes(shape: kernel.Shape, lane_type: type[np.integer[Any]]) -> kernel.Pla
         inner=inner,
         products=aligned(shape.depth * cells, lane_type).reshape(shape.depth, cells),
         scratch=np.zeros(shape.rows, dtype=np.int32),
-        bottom=np.zeros(shape.cols + 1, dtype=lane_type),
         sum_mask=np.array([shape.sum_mask], dtype=np.int64).astype(lane_type),
     )
-
-
-def _double(side: int, hop: int, dtype: type[np.integer[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return two sides of `side` elements, seen from what arrives and, `hop` elements on, from the registers."""
-    lead = -hop % (64 // np.dtype(dtype).itemsize)
-    memory = aligned(lead + 2 * side + hop, dtype)[lead:]
-    return memory[: 2 * side].reshape(2, side), memory[hop : hop + 2 * side].reshape(2, side)
 
 
 def _toggles(roles: Roles, tally: NDArray[np.int64]) -> Toggles:

@@ -24,15 +24,14 @@ the vector loads that follow). Two sets of planes alternate, as the two sides of
 once and its helpers are compiled without reference counting, which per cycle would cost more than the cycle.
 """
 
+# mypy: disable-error-code="no-untyped-def"
+
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import config, njit, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-RULES = {"none": 0, "wrap": 1, "saturate": 2, "error": 1}
-"""Kernel codes; an error wraps on and is raised by the caller, who alone can name the place."""
+from accelsim.dataflow.jit import compiled, flips
 
 TALLY = (
     "stationary_toggles",
@@ -76,7 +75,6 @@ class Planes(NamedTuple):
     inner: NDArray[Any]  # [cols * rows]: 0 in row 0, which adds to zero, else -1
     products: NDArray[Any]  # [depth, cols * rows]: index 0 the multiplier's output, then its pipeline registers
     scratch: NDArray[Any]  # [rows]
-    bottom: NDArray[Any]  # [cols], of the sums' type
     sum_mask: NDArray[Any]  # [1], of the sums' type: the bits of a sum register
 
 
@@ -112,29 +110,8 @@ class Data(NamedTuple):
     memory_events: NDArray[Any]  # [u, cols]
 
 
-@intrinsic
-def _count_ones(_typing: Any, x: Any) -> Any:  # pragma: no cover - compiled
-    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return builder.ctpop(args[0])
-
-    return (x(x), codegen) if isinstance(x, types.Integer) else None
-
-
-if config.DISABLE_JIT:
-
-    def _ones(x: Any) -> Any:
-        return (int(x) & ((1 << 8 * x.itemsize) - 1)).bit_count()
-
-else:
-
-    @njit(cache=True, _nrt=False)
-    def _ones(x):  # type: ignore[no-untyped-def]
-        """Number of ones of an integer of any width."""
-        return _count_ones(x)
-
-
-@njit(cache=True, _nrt=False)
-def _multiply_add(moving_in, moving_reg, still, sum_in, sum_reg, inner, side):  # type: ignore[no-untyped-def]
+@compiled
+def _multiply_add(moving_in, moving_reg, still, sum_in, sum_reg, inner, side):
     """One clock edge of all PEs with one product and one MAC stage: multiply, add, hop down, hop right."""
     for i in range(still.size):
         x = moving_in[side, i]
@@ -142,8 +119,8 @@ def _multiply_add(moving_in, moving_reg, still, sum_in, sum_reg, inner, side):  
         sum_reg[1 - side, i] = (sum_in[side, i] & inner[i]) + x * still[i]
 
 
-@njit(cache=True, _nrt=False)
-def _multiply(moving, still, products, side):  # type: ignore[no-untyped-def]
+@compiled
+def _multiply(moving, still, products, side):
     """Product registers shift, then every multiplier puts out the exact sum over its lanes.
 
     moving[2, > cols, lanes, rows], still[cols, lanes, rows], products[depth, cols, rows].
@@ -161,23 +138,23 @@ def _multiply(moving, still, products, side):  # type: ignore[no-untyped-def]
                 products[0, c, r] += moving[side, c, lane, r] * still[c, lane, r]
 
 
-@njit(cache=True, _nrt=False)
-def _hop(moving_in, moving_reg, still, side):  # type: ignore[no-untyped-def]
+@compiled
+def _hop(moving_in, moving_reg, still, side):
     """One clock edge of the moving registers."""
     for i in range(still.size):
         moving_reg[1 - side, i] = moving_in[side, i]
 
 
-@njit(cache=True, _nrt=False)
-def _add(products, sum_in, sum_reg, inner, side):  # type: ignore[no-untyped-def]
+@compiled
+def _add(products, sum_in, sum_reg, inner, side):
     """One clock edge of the sum registers, given the products that have reached the adders: the last stage's."""
     last = products.shape[0] - 1
     for i in range(inner.size):
         sum_reg[1 - side, i] = (sum_in[side, i] & inner[i]) + products[last, i]
 
 
-@njit(cache=True, _nrt=False)
-def _obey(sum_reg, event_in, event_reg, inner, bits, rule, side):  # type: ignore[no-untyped-def]
+@compiled
+def _obey(sum_reg, event_in, event_reg, inner, bits, rule, side):
     """Bring the new sums into range; overflows are counted along with the sum that they befell."""
     half = np.int64(1) << (bits - 1)
     if rule == 1:
@@ -192,25 +169,26 @@ def _obey(sum_reg, event_in, event_reg, inner, bits, rule, side):  # type: ignor
             event_reg[1 - side, i] = (event_in[side, i] & inner[i]) + (1 if sum_reg[1 - side, i] != s else 0)
 
 
-@njit(cache=True, _nrt=False)
-def _sum_toggles(sum_reg, mask, size):  # type: ignore[no-untyped-def]
+@compiled
+def _sum_toggles(sum_reg, mask, size):
     """Bits in which the sum registers differ across the clock edge."""
     total = np.int32(0)
     for i in range(size):
-        total = np.int32(total + np.int32(_ones((sum_reg[0, i] ^ sum_reg[1, i]) & mask[0])))
+        total = np.int32(total + np.int32(flips(sum_reg[0, i], sum_reg[1, i], mask[0])))
     return np.int64(total)
 
 
-@njit(cache=True, _nrt=False)
-def _watch(moving_in, moving_reg, still, valid_in, valid_reg, useful, tally, mask, side):  # type: ignore[no-untyped-def]  # noqa: PLR0913
+@compiled
+def _watch(moving_in, moving_reg, still, valid_in, valid_reg, useful, tally, mask, side):  # noqa: PLR0913
     """Count what the coming clock edge does to the moving registers and the MACs; move the valid bits along."""
+    lane_mask = np.int32(mask)
     toggles, macs, writes, columns = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
     zero_x, zero_w, zero_xw = np.int32(0), np.int32(0), np.int32(0)
     for i in range(still.size):
         valid = valid_in[side, i]
         valid_reg[1 - side, i] = valid
         flags = np.int32(valid & useful[i])
-        toggles = np.int32(toggles + np.int32(_ones((moving_reg[side, i] ^ moving_in[side, i]) & np.int32(mask))))
+        toggles = np.int32(toggles + flips(moving_reg[side, i], moving_in[side, i], lane_mask))
         mac = np.int32(1) if flags == 3 else np.int32(0)
         x = mac if moving_in[side, i] == 0 else np.int32(0)
         w = mac if still[i] == 0 else np.int32(0)
@@ -229,15 +207,15 @@ def _watch(moving_in, moving_reg, still, valid_in, valid_reg, useful, tally, mas
     tally[_SUM_WRITES] += columns
 
 
-@njit(cache=True, _nrt=False)
-def _feed(moving_in, stream, row, side):  # type: ignore[no-untyped-def]
+@compiled
+def _feed(moving_in, stream, row, side):
     """Present a row of the skewed stream at column 0: zeros beside its fold leave another fold's elements alone."""
     for i in range(stream.shape[1]):
         moving_in[side, i] |= stream[row, i]
 
 
-@njit(cache=True, _nrt=False)
-def _feed_valid(valid, folds, f, age, tally, side):  # type: ignore[no-untyped-def]
+@compiled
+def _feed_valid(valid, folds, f, age, tally, side):
     """Send valid bits along with a fold's elements, and count the elements read. valid[2, > cols, lanes, rows]."""
     length, k0, k1 = folds[f, 1], folds[f, 2], folds[f, 3]
     lanes, rows = valid.shape[2], valid.shape[3]
@@ -247,8 +225,8 @@ def _feed_valid(valid, folds, f, age, tally, side):  # type: ignore[no-untyped-d
             tally[_MOVING_READS] += 1 if k0 + r * lanes + lane < k1 else 0
 
 
-@njit(cache=True, _nrt=False)
-def _select(banks, selected, useful, folds, f, age):  # type: ignore[no-untyped-def]
+@compiled
+def _select(banks, selected, useful, folds, f, age):
     """Turn the PEs of one anti-diagonal, r + c = age, to the bank of fold f. useful has no columns unless watched."""
     k0, k1, c0, c1 = folds[f, 2], folds[f, 3], folds[f, 4], folds[f, 5]
     count, cols, lanes, rows = banks.shape
@@ -260,8 +238,8 @@ def _select(banks, selected, useful, folds, f, age):  # type: ignore[no-untyped-
                 useful[c, lane, r] = (1 if k0 + r * lanes + lane < k1 else 0) + (2 if c0 + c < c1 else 0)
 
 
-@njit(cache=True, _nrt=False)
-def _load(banks, scratch, still, folds, f, age):  # type: ignore[no-untyped-def]
+@compiled
+def _load(banks, scratch, still, folds, f, age):
     """One clock edge of the load chains: column c is at step age - c, its rows 0 .. step take from above."""
     k0, c0 = folds[f, 2], folds[f, 4]
     count, cols, lanes, rows = banks.shape
@@ -276,8 +254,8 @@ def _load(banks, scratch, still, folds, f, age):  # type: ignore[no-untyped-def]
             banks[bank, c, lane, 0] = still[k0 + (rows - 1 - step) * lanes + lane, c0 + c]
 
 
-@njit(cache=True, _nrt=False)
-def _watch_load(banks, still, folds, f, age, mask, tally):  # type: ignore[no-untyped-def]
+@compiled
+def _watch_load(banks, still, folds, f, age, mask, tally):
     """Count what `_load` is about to do."""
     k0, k1, c0, c1 = folds[f, 2], folds[f, 3], folds[f, 4], folds[f, 5]
     count, cols, lanes, rows = banks.shape
@@ -286,31 +264,26 @@ def _watch_load(banks, still, folds, f, age, mask, tally):  # type: ignore[no-un
         first = rows - 1 - (age - c)
         for lane in range(lanes):
             coming = still[k0 + first * lanes + lane, c0 + c]
-            toggles = _ones((banks[bank, c, lane, 0] ^ coming) & np.int32(mask))
+            toggles = np.int64(flips(banks[bank, c, lane, 0], coming, np.int32(mask)))
             for r in range(1, age - c + 1):
-                toggles += _ones((banks[bank, c, lane, r] ^ banks[bank, c, lane, r - 1]) & np.int32(mask))
+                toggles += flips(banks[bank, c, lane, r], banks[bank, c, lane, r - 1], np.int32(mask))
             tally[_STILL_TOGGLES] += toggles
             if c0 + c < c1:
                 tally[_STILL_READS] += 1 if k0 + first * lanes + lane < k1 else 0
                 tally[_STILL_WRITES] += max(0, (k1 - k0 - lane + lanes - 1) // lanes - first)
 
 
-@njit(cache=True, _nrt=False)
-def _collect(cells, memory, bottom, row, first, last, side):  # type: ignore[no-untyped-def]
-    """The accumulator memory adds what has just reached the bottom row in columns first .. last - 1.
-
-    cells[2, cols, rows]; all columns are read, which is faster than some.
-    """
+@compiled
+def _read_bottom(cells, memory, row, first, last, side):
+    """Add to a memory row what the bottom row's registers hold in columns first .. last - 1. cells[2, cols, rows]."""
     r = cells.shape[2] - 1
-    for c in range(cells.shape[1]):
-        bottom[c] = cells[1 - side, c, r]
     for c in range(max(0, first), last):
-        memory[row, c] += bottom[c]
+        memory[row, c] += cells[side, c, r]
 
 
-@njit(cache=True, _nrt=False)
-def _obey_memory(memory, events, row, first, last, bits, rule):  # type: ignore[no-untyped-def]
-    """Bring what `_collect` has just added to into range."""
+@compiled
+def _obey_memory(memory, events, row, first, last, bits, rule):
+    """Bring what the memory has just added up into range."""
     half = np.int64(1) << (bits - 1)
     for c in range(max(0, first), last):
         total = memory[row, c]
@@ -320,19 +293,34 @@ def _obey_memory(memory, events, row, first, last, bits, rule):  # type: ignore[
             memory[row, c] = held if rule == 2 else ((total + half) & (half + half - 1)) - half
 
 
-@njit(cache=True, _nrt=False)
-def _count_writes(folds, f, age, cols, tally):  # type: ignore[no-untyped-def]
-    """Count the sums that `_collect` has just taken from columns in use."""
-    used = folds[f, 5] - folds[f, 4]
-    tally[_MEMORY_WRITES] += max(0, min(cols, age + 1, used) - max(0, age - folds[f, 1] + 1))
+@compiled
+def _collect(data, cells, event_cells, folds, state, started, shape, cycle):
+    """The accumulator memory takes what reached the bottom row at the end of `cycle`; return the sums it took.
+
+    Called a cycle later: reading registers just written would wait for them.
+    """
+    taken = 0
+    side = 1 - cycle & 1
+    for f in range(state[7], state[2]):
+        age = cycle - started[1, f] - (shape.rows - 1) - (shape.depth - 1)
+        row, first, last = folds[f, 6] + age, age - folds[f, 1] + 1, min(shape.cols, age + 1)
+        _read_bottom(cells, data.memory, row, first, last, side)
+        if shape.sum_rule:
+            _read_bottom(event_cells, data.hop_events, row, first, last, side)
+        if shape.memory_rule:
+            _obey_memory(data.memory, data.memory_events, row, first, last, shape.memory_bits, shape.memory_rule)
+        taken += max(0, min(last, folds[f, 5] - folds[f, 4]) - max(0, first))
+        if age == folds[f, 1] + shape.cols - 2:
+            state[7] += 1
+    return taken
 
 
-@njit(cache=True, _nrt=False)
-def _control(state, started, folds, shape):  # type: ignore[no-untyped-def]
+@compiled
+def _control(state, started, folds, shape):
     """Start what may start in this cycle, and pass over what has ended.
 
     state = [cycle, folds begun to load, folds begun to stream, then the first fold still loading, turning PEs to its
-    bank, feeding, being collected]; started[0, f], started[1, f] = cycle in which fold f began to load, to stream.
+    bank, feeding, on its way down, being collected]; started[0, f], started[1, f] = cycle in which fold f began to load, to stream.
     """
     cycle, rows, cols = state[0], shape.rows, shape.cols
     loads, streams = state[1], state[2]
@@ -353,8 +341,8 @@ def _control(state, started, folds, shape):  # type: ignore[no-untyped-def]
         state[5] += 1
 
 
-@njit(cache=True, _nrt=False)
-def run(planes, shape, data, folds, state, started, tally):  # type: ignore[no-untyped-def]
+@compiled
+def run(planes, shape, data, folds, state, started, tally):
     """Step the array until the last sum of the last fold has been collected; return the cycles stepped.
 
     folds[f] = (first stream row, length, k0, k1, c0, c1, first memory row); for state and started see `_control`.
@@ -364,9 +352,7 @@ def run(planes, shape, data, folds, state, started, tally):  # type: ignore[no-u
     moving_in, moving_reg, valid_in, valid_reg = planes.moving_in, planes.moving_reg, planes.valid_in, planes.valid_reg
     sum_in, sum_reg, event_in, event_reg = planes.sum_in, planes.sum_reg, planes.event_in, planes.event_reg
     banks, selected, useful, inner = planes.banks, planes.selected, planes.useful, planes.inner
-    products, scratch, bottom, mask = planes.products, planes.scratch, planes.bottom, planes.sum_mask
-    stream, still, memory = data.stream, data.still, data.memory
-    hop_events, memory_events = data.hop_events, data.memory_events
+    products, scratch, mask, stream, still = planes.products, planes.scratch, planes.sum_mask, data.stream, data.still
     moving, valid = moving_in.reshape((2, cols + 1, lanes, rows)), valid_in.reshape((2, -1, lanes, rows))
     cells, event_cells = sum_reg.reshape((2, -1, rows)), event_reg.reshape((2, -1, rows))
     flat, flat_useful, stages = selected.reshape(-1), useful.reshape(-1), products.reshape((-1, cols, rows))
@@ -400,17 +386,9 @@ def run(planes, shape, data, folds, state, started, tally):  # type: ignore[no-u
             tally[_SUM_TOGGLES] += _sum_toggles(sum_reg, mask, inner.size)
         for f in range(state[3], state[1]):
             _load(banks, scratch, still, folds, f, cycle - started[0, f])
-        for f in range(state[6], state[2]):
-            age = cycle - started[1, f] - lag
-            row, first, last = folds[f, 6] + age, age - folds[f, 1] + 1, min(cols, age + 1)
-            _collect(cells, memory, bottom, row, first, last, side)
-            if shape.sum_rule:
-                _collect(event_cells, hop_events, bottom, row, first, last, side)
-            if shape.memory_rule:
-                _obey_memory(memory, memory_events, row, first, last, shape.memory_bits, shape.memory_rule)
-            if watched:
-                _count_writes(folds, f, age, cols, tally)
-            if age == folds[f, 1] + cols - 2:
-                state[6] += 1
+        tally[_MEMORY_WRITES] += _collect(data, cells, event_cells, folds, state, started, shape, cycle - 1)
+        if cycle - started[1, state[6]] == folds[state[6], 1] + cols - 2 + lag and state[6] < state[2]:
+            state[6] += 1
         state[0] = cycle + 1
+    tally[_MEMORY_WRITES] += _collect(data, cells, event_cells, folds, state, started, shape, state[0] - 1)
     return state[0]

@@ -11,40 +11,19 @@ The run ends when the last sum has left PE (rows - 1, cols - 1), so that this PE
 zero, nor does its moving register unless the MAC is pipelined.
 """
 
-from typing import Any
+# mypy: disable-error-code="no-untyped-def"
 
 import numpy as np
-from numba import config, njit, types
-from numba.extending import intrinsic
+from numba import njit
 from numpy.typing import NDArray
 
-from accelsim.dataflow.base import Job, Toggles
-from accelsim.dataflow.stationary import Layout, Roles, lane_dtype, lay_out
-
-
-@intrinsic
-def _count_ones(_typing: Any, x: Any) -> Any:  # pragma: no cover - compiled
-    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return builder.ctpop(args[0])
-
-    return (x(x), codegen) if isinstance(x, types.Integer) else None
-
-
-if config.DISABLE_JIT:
-
-    def _ones(x: Any) -> Any:
-        return (int(x) & ((1 << 8 * x.itemsize) - 1)).bit_count()
-
-else:
-
-    @njit(cache=True)
-    def _ones(x):  # type: ignore[no-untyped-def]
-        """Number of ones of an integer of any width."""
-        return _count_ones(x)
+from accelsim.dataflow.base import Job, Toggles, lane_dtype
+from accelsim.dataflow.jit import flips
+from accelsim.dataflow.stationary import Layout, Roles, lay_out
 
 
 @njit(cache=True)
-def _pass(x, still, held, running, mask):  # type: ignore[no-untyped-def]
+def _pass(x, still, held, running, mask):
     """Pass one element's products down all rows, free of overflow; return the toggles of the sum registers.
 
     x[rows, lanes]; still[rows, lanes, cols]; held[rows, cols] is what each register holds; running[cols] scratch.
@@ -57,14 +36,14 @@ def _pass(x, still, held, running, mask):  # type: ignore[no-untyped-def]
                 running[c] += x[r, lane] * still[r, lane, c]
         ones = np.int32(0)
         for c in range(running.size):
-            ones = np.int32(ones + np.int32(_ones((held[r, c] ^ running[c]) & mask[c])))
+            ones = np.int32(ones + np.int32(flips(held[r, c], running[c], mask[c])))
             held[r, c] = running[c]
         total += ones
     return total
 
 
 @njit(cache=True)
-def _pass_by_rule(x, still, held, running, mask, limits):  # type: ignore[no-untyped-def]
+def _pass_by_rule(x, still, held, running, mask, limits):
     """As `_pass`, each hop obeying a rule. limits = [half of the range, 1 wrap or 2 saturate]."""
     half, rule = limits[0], limits[1]
     total = 0
@@ -76,26 +55,26 @@ def _pass_by_rule(x, still, held, running, mask, limits):  # type: ignore[no-unt
         for c in range(running.size):
             s = running[c]
             running[c] = ((s + half) & (half + half - 1)) - half if rule == 1 else min(max(s, -half), half - 1)
-            total += _ones((held[r, c] ^ running[c]) & mask[c])
+            total += flips(held[r, c], running[c], mask[c])
             held[r, c] = running[c]
     return total
 
 
 @njit(cache=True)
-def _sum_toggles(stream, still, table, gaps, held, running, mask, limits):  # type: ignore[no-untyped-def]
+def _sum_toggles(stream, still, table, gaps, held, running, mask, limits):
     """Toggles of all sum registers, the zero after the last fold included in all PEs but the last.
 
     stream[t, k / lanes, lanes]; still[k / lanes, lanes, c]; gaps[f]: whether a zero passes before fold f.
     """
     rows, cols = held.shape
-    total = 0
+    nothing, total = np.zeros_like(running), 0
     for f in range(table.shape[0]):
         t0, length, first_row, c0 = table[f, 0], table[f, 1], table[f, 2] // still.shape[1], table[f, 4]
         weights = still[first_row : first_row + rows, :, c0 : c0 + cols].copy()
         if gaps[f]:
             for r in range(rows):
                 for c in range(cols):
-                    total += _ones(held[r, c] & mask[c])
+                    total += flips(held[r, c], nothing[c], mask[c])
             held[:] = 0
         for t in range(t0, t0 + length):
             x = stream[t, first_row : first_row + rows]
@@ -105,8 +84,8 @@ def _sum_toggles(stream, still, table, gaps, held, running, mask, limits):  # ty
                 total += _pass_by_rule(x, weights, held, running, mask, limits)
     for r in range(rows):
         for c in range(cols):
-            total += _ones(held[r, c] & mask[c])
-    return total - _ones(held[rows - 1, cols - 1] & mask[0])
+            total += flips(held[r, c], nothing[c], mask[c])
+    return total - flips(held[rows - 1, cols - 1], nothing[0], mask[0])
 
 
 def toggles(roles: Roles, job: Job) -> Toggles:

@@ -55,7 +55,7 @@ def test_random_programs_equal_the_reference_where_sums_overflow(rule: str, data
 
 
 @given(st.integers(0, 2**31), st.integers(4, 16), st.integers(4, 16), st.sampled_from(["wrap", "saturate"]))
-def test_one_convolution_equals_the_reference_at_any_register_width(seed: int, psum: int, extra: int, rule: str) -> None:
+def test_one_convolution_equals_the_reference_at_any_width(seed: int, psum: int, extra: int, rule: str) -> None:
     rng = np.random.default_rng(seed)
     groups = int(rng.integers(1, 3))
     channels, out = groups * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,8 @@ def run() -> list[dict[str, Any]]:
             recipe = Recipe(weight_bits=bits, transforms=(SplitOutliers(ratio=ratio),) if ratio else ())
             network = quantize_network(graph, lambda: [images[:64].numpy()], recipe)
             codes = network.encode(images.numpy())
-            speed = IMAGES / best_seconds(lambda n=network, c=codes: execute(n.program, c, accelerator, threads=threads))  # type: ignore[misc]
+            call = partial(execute, network.program, codes, accelerator, threads=threads)
+            speed = IMAGES / best_seconds(call)
             rows.append(
                 {
                     "name": f"functional ResNet-20 {recipe.label()}, {threads} thread(s)",

@@ -27,6 +27,7 @@ from accelsim.program import (
     AvgPool,
     Clamp,
     Concat,
+    Constant,
     Conv,
     Duplicate,
     Gather,
@@ -244,9 +245,10 @@ def test_norm_of_wide_codes_falls_back_on_python_integers(magnitude: int, rng: n
     assert run_op(Norm, x, **own, **rest) == python_norm(x.tolist(), op)
 
 
-def python_softmax(x: list[int], table: list[int], out_bits: int, visible: int) -> list[int]:
-    e = [table[min(max(x[:visible]) - a, len(table) - 1)] for a in x[:visible]] + [0] * (len(x) - visible)
-    return [min((a * 2**out_bits + sum(e) // 2) // sum(e), 2**out_bits - 1) for a in e]
+def python_softmax(x: list[int], table: list[int], out_bits: int, visible: list[bool]) -> list[int]:
+    largest = max((a for a, seen in zip(x, visible, strict=True) if seen), default=0)
+    e = [table[min(largest - a, len(table) - 1)] if seen else 0 for a, seen in zip(x, visible, strict=True)]
+    return [min((a * 2**out_bits + sum(e) // 2) // max(sum(e), 1), 2**out_bits - 1) for a in e]
 
 
 @given(program=one_op_programs("softmax"), seed=SEEDS)
@@ -256,8 +258,10 @@ def test_softmax_equals_python_integers(program: Program, seed: int) -> None:
     assert isinstance(op, Softmax)
     y = oracle.run(program, x).values[op.output]
     height, width = (x.shape[-2] if x.ndim > 2 else 1), x.shape[-1]
+    mask = np.broadcast_to(np.ones(1, dtype=np.int64) if op.mask is None else op.mask, x.shape).reshape(-1, width)
     for index, row in enumerate(x.reshape(-1, width).tolist()):
-        visible = index % height + width - height + 1 if op.causal else width
+        count = index % height + width - height + 1 if op.causal else width
+        visible = [bool(mask[index, i]) and i < count for i in range(width)]
         assert y.reshape(-1, width)[index].tolist() == python_softmax(
             row, op.exponentials.tolist(), op.out_bits, visible
         )
@@ -266,7 +270,7 @@ def test_softmax_equals_python_integers(program: Program, seed: int) -> None:
 def test_softmax_of_wide_exponentials_falls_back_on_python_integers() -> None:
     table = ints(2**40, 2**39 + 1, 12345)
     y = run_op(Softmax, [3, 2, 1, 3], exponentials=table, out_bits=30)
-    assert y == python_softmax([3, 2, 1, 3], table.tolist(), 30, 4)
+    assert y == python_softmax([3, 2, 1, 3], table.tolist(), 30, [True] * 4)
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
@@ -328,4 +332,4 @@ def test_codes_beyond_the_declared_range_are_refused() -> None:
 
 
 def test_every_kind_of_op_has_an_executor() -> None:
-    assert set(OPS.values()) == {*oracle_ops.OPS, Conv, MatMul}
+    assert set(OPS.values()) == {*oracle_ops.OPS, Constant, Conv, MatMul}

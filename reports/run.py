@@ -1,0 +1,233 @@
+"""A whole run: a trained network in; its integer accuracy, proof of bit-exactness and price on one accelerator out."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.config import Accelerator
+from accelsim.execute import accumulations, layer_bound
+from accelsim.program import Conv, MatMul
+from accelsim.reference import OverflowMap
+from accelsim.simulate import simulate
+from accelsim.technology import Technology
+from quant.lower import Quantized
+from quant.pipeline import quantize_network
+from quant.recipe import Recipe
+from quant.recipe_options import QuantOptions, recipe_from_options
+from reports.task import Evaluation, Task, TaskOptions, evaluate, load_task
+from reports.witness import Witness, check_bit_exact
+
+RECORD_VERSION = 1
+"""Raised when a key of the JSON changes its meaning; keys are only ever added."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machinery:
+    """What a Program is executed on and priced with.
+
+    Parameters
+    ----------
+    accelerator
+        The machine.
+    technology
+        Prices; the default of `accelsim.simulate` where ``None``.
+    batch
+        Samples per batch of every cost figure.
+    timing_mode
+        The accelerator's own where ``None``.
+    """
+
+    accelerator: Accelerator
+    technology: Technology | None = None
+    batch: int = 1
+    timing_mode: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """How a Program is executed and proved.
+
+    Parameters
+    ----------
+    name
+        One of `reports.task.ENGINES`.
+    threads
+        Of the functional engine; results do not depend on it.
+    bit_exact_images
+        Samples on which every integer is compared with the oracle's; 0 leaves the proof out.
+    """
+
+    name: str = "functional"
+    threads: int = 1
+    bit_exact_images: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        if self.threads < 1:
+            raise ValueError(f"threads must be >= 1 (got {self.threads})")
+        if self.bit_exact_images < 0:
+            raise ValueError(f"bit-exact images must be >= 0 (got {self.bit_exact_images}); 0 leaves the proof out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Everything that decides a run; the recipe as a value, or as options that become one."""
+
+    task: TaskOptions
+    recipe: Recipe | QuantOptions
+    machinery: Machinery
+    engine: Engine = field(default_factory=Engine)
+
+
+@dataclass(frozen=True, eq=False)
+class RunReport:
+    """A finished run: `record` has the keys of ``accelsim run --json``, plain types only."""
+
+    record: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record."""
+        return dict(self.record)
+
+
+def run_network(options: RunOptions) -> RunReport:
+    """Quantize, execute, prove and price a network.
+
+    Raises
+    ------
+    ValueError
+        For anything that the user can put right, in one line.
+    OverflowError
+        Where an overflow rule is ``error`` and a sum leaves its register.
+    """
+    return run_task(load_task(options.task), options)
+
+
+def run_task(task: Task, options: RunOptions, quantized: Quantized | None = None) -> RunReport:
+    """Run an already captured network, or one that was quantized before (by the same recipe)."""
+    machinery, engine = options.machinery, options.engine
+    if quantized is None:
+        recipe = as_recipe(options.recipe)
+        quantized = quantize_network(task.graph, task.calibration, recipe, seed=options.task.seed)
+    cost = simulate(
+        quantized.program,
+        machinery.accelerator,
+        machinery.technology,
+        batch=machinery.batch,
+        timing_mode=machinery.timing_mode,
+    ).to_json()
+    start = time.perf_counter()
+    evaluation = evaluate(
+        task,
+        quantized,
+        machinery.accelerator,
+        engine=engine.name,
+        threads=engine.threads,
+        first=engine.bit_exact_images,
+    )
+    executed_s = time.perf_counter() - start
+    witness = check_bit_exact(
+        task, quantized, machinery.accelerator, evaluation, images=engine.bit_exact_images, engine=engine.name
+    )
+    layers = _layers(cost.pop("layers"), quantized, machinery.accelerator, evaluation)
+    record = (
+        {"record_version": RECORD_VERSION, "network": task.workload.name, "images": len(task.evaluated)}
+        | {"accuracy": accuracy_record(task, evaluation)}
+        | _witness_record(witness)
+        | {"overflowed_outputs": sum(item.differing for item in evaluation.overflow.values())}
+        | cost
+        | describe_setting(options, quantized)
+        | {"calibration_images": len(task.calibrated), "origin": task.workload.origin}
+        | {"executed_s": executed_s, "layers": layers}
+    )
+    return RunReport(record)
+
+
+def as_recipe(recipe: Recipe | QuantOptions) -> Recipe:
+    """Return the recipe that options describe.
+
+    Raises
+    ------
+    ValueError
+        For options that contradict each other or are out of range.
+    """
+    return recipe if isinstance(recipe, Recipe) else recipe_from_options(recipe)
+
+
+def accuracy_record(task: Task, evaluation: Evaluation) -> dict[str, Any]:
+    """Return float and integer figures of the metric on the same samples, with standard errors.
+
+    ``difference`` is integer minus float, its error that of paired samples.
+    """
+    metric, ours, floats = task.metric, evaluation.tallies, task.float_tallies
+    integer, real = metric.value(ours), metric.value(floats)
+    return {
+        "metric": metric.name,
+        "higher_is_better": metric.higher_is_better,
+        "float": real,
+        "integer": integer,
+        "standard_error": metric.standard_error(ours),
+        "float_standard_error": metric.standard_error(floats),
+        "difference": integer - real,
+        "difference_standard_error": metric.paired_error(ours, floats),
+    }
+
+
+def describe_setting(options: RunOptions, quantized: Quantized) -> dict[str, Any]:
+    """Return what identifies a run: recipe, machine, samples, Program."""
+    return {
+        "recipe": quantized.recipe.label(),
+        "accelerator": options.machinery.accelerator.name,
+        "accelerator_description": options.machinery.accelerator.model_dump(mode="json"),
+        "engine": options.engine.name,
+        "seed": options.task.seed,
+        "program_digest": quantized.program.digest(),
+    }
+
+
+def _witness_record(witness: Witness) -> dict[str, Any]:
+    return {
+        "bit_exact": witness.bit_exact if witness.images else None,
+        "bit_exact_images": witness.images,
+        "bit_exact_tensors": witness.tensors,
+        "bit_exact_difference": witness.difference,
+    }
+
+
+def _layers(
+    priced: list[dict[str, Any]], quantized: Quantized, accelerator: Accelerator, evaluation: Evaluation
+) -> list[dict[str, Any]]:
+    """Add to every priced layer what happened in its registers and to its weights."""
+    program = quantized.program
+    rules = accumulations(program, accelerator)
+    info = {layer.name: layer for layer in quantized.layers}
+    ops = {op.name: op for op in program.ops}
+    for layer in priced:
+        op, seen = ops.get(layer["name"]), evaluation.overflow.get(layer["name"])
+        excluded = isinstance(op, Conv | MatMul) and rules[op.name].excludes_overflow(layer_bound(op))
+        layer["overflow_excluded"] = excluded if isinstance(op, Conv | MatMul) else None
+        layer |= overflow_record(seen)
+        known = info.get(layer["name"])
+        layer["clamped_weights"] = known.clamped if known else 0
+        layer["alpha"] = known.alpha if known else None
+    return priced
+
+
+def overflow_record(seen: OverflowMap | None) -> dict[str, Any]:
+    """Return how often and where a layer's sums left their registers, over all evaluated samples.
+
+    ``overflow_channels`` maps output channels (last axis) to events, those without any left out.
+    """
+    if seen is None:
+        return {"overflow_events": 0, "overflowed_outputs": 0, "overflow_places": 0, "overflow_channels": {}}
+    by_channel: NDArray[np.int64] = seen.events.reshape(-1, seen.events.shape[-1]).sum(axis=0)
+    return {
+        "overflow_events": int(seen.events.sum()),
+        "overflowed_outputs": seen.differing,
+        "overflow_places": int((seen.events > 0).sum()),
+        "overflow_channels": {str(c): int(by_channel[c]) for c in np.flatnonzero(by_channel)},
+    }

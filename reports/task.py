@@ -1,0 +1,248 @@
+"""A task: a captured network, the samples it is calibrated on and those it is judged by.
+
+Everything that a run of a network has in common with the next run of it: made once, quantized many times.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from accelsim.config import Accelerator
+from accelsim.execute import Execution, execute
+from accelsim.reference import OverflowMap
+from accelsim.register import execute_register
+from quant.capture import capture
+from quant.graph import Graph
+from quant.lower import Quantized
+from quant.run import predict
+from reports.progress import progress, progress_share
+from workloads import METRICS, WORKLOADS, Metric, Samples, Workload, split
+
+CALIBRATION_BATCH = 128
+"""Samples per float run while calibrating and while measuring the float network."""
+
+CHUNK_VALUES = 1 << 21
+"""Input values that are decoded, encoded and executed together, so that memory stays bounded."""
+
+ENGINES = ("functional", "register")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """Which network and which of its samples.
+
+    Parameters
+    ----------
+    network
+        A key of `workloads.WORKLOADS`.
+    data
+        Folder of real weights and samples.
+    images
+        Samples to evaluate; ``None`` for all.
+    calib
+        Samples to calibrate on, never evaluated.
+    seed
+        Of the choice of samples.
+    weights
+        A checkpoint in place of the network's own.
+    cache
+        Folder for networks that are trained on first use.
+    """
+
+    network: str
+    data: Path | None = None
+    images: int | None = None
+    calib: int = 512
+    seed: int = 0
+    weights: Path | None = None
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a seed that no generator takes."""
+        if self.seed < 0:
+            raise ValueError(f"seed must be >= 0 (got {self.seed}); any whole number from 0 on will do")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A captured network with chosen samples.
+
+    Parameters
+    ----------
+    workload
+        Where it comes from.
+    graph
+        As captured, float.
+    samples
+        All samples there are.
+    calibrated, evaluated
+        Indices into `samples`; no sample is in both.
+    """
+
+    workload: Workload
+    graph: Graph
+    samples: Samples
+    calibrated: NDArray[np.int64]
+    evaluated: NDArray[np.int64]
+
+    @property
+    def metric(self) -> Metric:
+        """What the network is judged by."""
+        return METRICS[self.workload.metric]
+
+    def calibration(self) -> Iterable[NDArray[np.generic]]:
+        """Return the calibration samples in batches, anew at each call."""
+        return [self.samples.batch(part) for part in _parts(self.calibrated, CALIBRATION_BATCH)]
+
+    def chunks(self) -> Iterator[tuple[NDArray[np.generic], NDArray[np.generic]]]:
+        """Yield the evaluated (inputs, labels) in order, few enough at a time to fit in memory."""
+        size = max(1, min(512, CHUNK_VALUES // int(np.prod(self.workload.input_shape))))
+        for part in _parts(self.evaluated, size):
+            yield self.samples.batch(part), self.samples.labels(part)
+
+    @cached_property
+    def float_tallies(self) -> NDArray[np.float64]:
+        """Tally of the metric for every evaluated sample, float network, ``[samples, 2]``."""
+        tallies = []
+        with progress("float", len(self.evaluated)) as advance:
+            for x, y in self.chunks():
+                tallies.append(self.metric.tally(predict(self.graph, x, CALIBRATION_BATCH), y))
+                advance(len(y))
+        return np.concatenate(tallies)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What an integer network did on all evaluated samples.
+
+    Parameters
+    ----------
+    tallies
+        Of the metric, ``[samples, 2]``.
+    overflow
+        Of the ops where overflow is not excluded, all samples together.
+    first_outputs
+        The Program's output codes of the first samples, by name, to be compared with a witness.
+    """
+
+    tallies: NDArray[np.float64]
+    overflow: Mapping[str, OverflowMap]
+    first_outputs: Mapping[str, NDArray[np.generic]]
+
+
+def load_task(options: TaskOptions) -> Task:
+    """Build, capture and choose samples.
+
+    Raises
+    ------
+    ValueError
+        For an unknown network (the closest names are listed), missing or damaged files, no samples to evaluate, NaN
+        weights, or operations that cannot be captured.
+    """
+    workload = find_workload(options.network)
+    with progress_share(f"training {workload.name}") as share:
+        module = workload.build(
+            options.data, options.seed, cache=options.cache, weights=options.weights, progress=share
+        )
+    samples = workload.samples(options.data)
+    calibrated, evaluated = split(samples, options.images, options.calib, options.seed)
+    example = samples.batch(evaluated[:2])
+    graph = capture(module, torch.from_numpy(example), workload.name)
+    return Task(workload, graph, samples, calibrated, evaluated)
+
+
+def find_workload(name: str) -> Workload:
+    """Return a network by name.
+
+    Raises
+    ------
+    ValueError
+        If there is none; close names are proposed.
+    """
+    if name in WORKLOADS:
+        return WORKLOADS[name]
+    close = difflib.get_close_matches(name, WORKLOADS, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(WORKLOADS)}"
+    raise ValueError(f"unknown network {name!r}; {hint} (accelsim list networks)")
+
+
+def evaluate(
+    task: Task,
+    quantized: Quantized,
+    accelerator: Accelerator | None,
+    *,
+    engine: str = "functional",
+    threads: int = 1,
+    first: int = 0,
+) -> Evaluation:
+    """Execute the integer network on all evaluated samples.
+
+    Parameters
+    ----------
+    task, quantized
+        The network, as captured and as integers.
+    accelerator
+        Whose accumulators add up; unbounded sums where ``None``.
+    engine
+        One of `ENGINES`.
+    threads
+        Of the functional engine.
+    first
+        Number of samples whose output codes are kept.
+    """
+    tallies, kept, held = [], [], 0
+    overflow: dict[str, OverflowMap] = {}
+    with progress(quantized.recipe.label(), len(task.evaluated)) as advance:
+        for x, y in task.chunks():
+            run = run_engine(quantized, x, accelerator, engine=engine, threads=threads, advance=advance)
+            tallies.append(task.metric.tally(quantized.decode(run.outputs)[0], y))
+            if held < first:
+                kept.append({name: codes[: first - held] for name, codes in run.outputs.items()})
+                held += len(y)
+            overflow = merged_overflow(overflow, run.overflow)
+    firsts = {name: np.concatenate([part[name] for part in kept]) for name in (kept[0] if kept else ())}
+    return Evaluation(np.concatenate(tallies), overflow, firsts)
+
+
+def run_engine(
+    quantized: Quantized,
+    x: NDArray[np.generic],
+    accelerator: Accelerator | None,
+    *,
+    engine: str = "functional",
+    threads: int = 1,
+    keep: Iterable[str] = (),
+    advance: Callable[[int], None] | None = None,
+) -> Execution:
+    """Encode a batch of real samples and execute it with an engine."""
+    codes = quantized.encode(x)
+    if engine == "functional":
+        return execute(quantized.program, codes, accelerator, keep=keep, threads=threads, progress=advance)
+    if engine != "register":
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)} (got {engine!r})")
+    if accelerator is None:
+        raise ValueError("engine register steps an array: give an accelerator")
+    run = execute_register(quantized.program, codes, accelerator, keep=keep)
+    if advance is not None:
+        advance(len(x))
+    return run
+
+
+def merged_overflow(first: Mapping[str, OverflowMap], second: Mapping[str, OverflowMap]) -> dict[str, OverflowMap]:
+    """Add two overflow maps of one Program up; an op that is in one only keeps its own."""
+    merged = dict(first)
+    for name, item in second.items():
+        seen = merged.get(name)
+        merged[name] = item if seen is None else OverflowMap(seen.events + item.events, seen.differing + item.differing)
+    return merged
+
+
+def _parts(indices: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]
