@@ -129,7 +129,7 @@ def bytes_per_cycle(accelerator: Accelerator) -> float:
     return dram.bandwidth_gb_per_s * 1e3 * dram.page_efficiency / accelerator.clock_mhz
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def ceil_div(value: int, step: int) -> int:
     """Return ``value / step`` rounded up."""
     return -(-value // step)

@@ -58,7 +58,8 @@ def _count(
         out.requantized, out.copies, out.halved = row.requantized, row.copies, row.halved
         out.hop_bits = row.broadcast_bits
         if layer.kind != VECTOR:
-            mapping = lay(codes.array, row.m, row.k, row.n, row.groups, row.products, row.stream_tile)
+            size = (row.m, row.k, row.n)
+            mapping = lay(codes.array, size, row.groups, row.products, row.stream_tile, row.pack)
             out.macs = row.m * row.k * row.n * row.groups
             out.operations = mapping.operations * row.groups
             _count_operands(row, codes, mapping, out)
@@ -81,7 +82,7 @@ def _count(
         out.act_write += copied
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _count_traffic(layer: Any, row: Any, codes: MachineCodes, out: Any) -> None:
     """Count DRAM traffic and its passage through the buffers."""
     out.weights = row.weight_bytes * row.again_w
@@ -89,7 +90,7 @@ def _count_traffic(layer: Any, row: Any, codes: MachineCodes, out: Any) -> None:
     second = 0
     if layer.kind != VECTOR:
         if not row.act_kept:
-            out.ifmap += row.pass_bytes * row.again_a * row.groups
+            out.ifmap += row.pass_bytes * row.again_a * row.units
         if not row.second_kept:
             second = row.second_bytes * row.again_w
     out.ofmap = row.output_bytes if row.store_output else 0
@@ -114,7 +115,7 @@ def _words(full: int, count: int, last: int, factor: int, word: int) -> int:
     return (count - 1) * ceil_div(full * factor, word) + ceil_div(last * factor, word)
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _count_operands(row: Any, codes: MachineCodes, mapping: Mapping, out: Any) -> None:
     """Count buffer reads of both operands, fold by fold."""
     array, lanes, pack = codes.array, row.products, row.pack
@@ -149,7 +150,7 @@ def _count_operands(row: Any, codes: MachineCodes, mapping: Mapping, out: Any) -
         out.act_read += held
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _count_sums(row: Any, codes: MachineCodes, mapping: Mapping, out: Any) -> None:
     """Count the accumulator buffer's words, and the biases it starts from."""
     array, word, bits = codes.array, codes.sums.word, codes.sum_bits * row.pack
@@ -170,7 +171,7 @@ def _count_sums(row: Any, codes: MachineCodes, mapping: Mapping, out: Any) -> No
     out.weight_read += ceil_div(row.biases * codes.sum_bits, codes.weight.word) * loads
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _count_registers(row: Any, codes: MachineCodes, mapping: Mapping, out: Any) -> None:
     """Count register writes in PEs."""
     array, lanes, groups = codes.array, row.products, row.groups

@@ -29,6 +29,9 @@ Products = Callable[[Conv | MatMul, list[Array], Tensor], tuple[Array, OverflowM
 CHUNK_BYTES = 1 << 22
 """Working set that a micro-batch aims at: it should stay in a core's cache."""
 
+OP_BYTES = 1 << 16
+"""Bytes that are worked through in about the time that starting an op takes."""
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -141,8 +144,12 @@ def execute(
 
 
 def micro_batch(program: Program) -> int:
-    """Return how many samples to carry through the network together, so that the widest layer stays in cache."""
-    widest = 1
+    """Return how many samples to carry through the network together.
+
+    As many as keep the widest layer in cache, but more where there are so many small ops that starting them would take
+    longer than their work.
+    """
+    widest, total = 1, 1
     for op in program.ops:
         sizes = [
             program.tensors[name].size * ((program.tensors[name].bits + 7) // 8) for name in (*op.inputs, op.output)
@@ -150,8 +157,8 @@ def micro_batch(program: Program) -> int:
         if isinstance(op, Conv):
             pixels = program.tensors[op.output].size // op.weight.shape[0]
             sizes.append(pixels * int(np.prod(op.weight.shape[1:])) * op.groups)
-        widest = max(widest, sum(sizes))
-    return max(1, min(256, CHUNK_BYTES // widest))
+        widest, total = max(widest, sum(sizes)), total + sum(sizes)
+    return max(1, min(256, max(CHUNK_BYTES // widest, len(program.ops) * OP_BYTES // total)))
 
 
 def input_codes(program: Program, inputs: Mapping[str, Array]) -> dict[str, Array]:

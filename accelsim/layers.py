@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from accelsim.activity import Event
 from accelsim.execute import operand_bits
-from accelsim.program import Conv, Duplicate, Gather, MatMul, Norm, Op, Program, Requantize, Softmax, Table, gemm_view
+from accelsim.program import Constant, Conv, Duplicate, Gather, MatMul, Norm, Op, Program, Requantize, Softmax, Table, gemm_view
 from accelsim.vector import Work, lane_work
 
 CONV, MATMUL, VECTOR = 0, 1, 2
@@ -38,6 +38,8 @@ LAYER_DTYPE = np.dtype(
             "kernel_lines", "kernel_pixels",
             # tensors: output, range of `reads`
             "output", "reads_from", "reads_to",
+            # layer that stores the parameters: itself, or the first step of an unrolled recurrent layer
+            "owner",
         )
     ]
 )  # fmt: skip
@@ -154,7 +156,9 @@ class _Extraction:
         """Return the finished table."""
         layers = np.zeros(len(self.groups), dtype=LAYER_DTYPE)
         works, reads = [], []
+        places = {group.op.name: place for place, group in enumerate(self.groups)}
         for place, group in enumerate(self.groups):
+            layers[place]["owner"] = places.get(group.op.shares, place)
             inputs = [self._tensor(name) for name in group.inputs]
             reads.append(list(dict.fromkeys(inputs)) if group.op.kind != "matmul" else inputs)
             works.append(lane_work(self.program, group.op))
@@ -272,6 +276,9 @@ class _Extraction:
             row["table_bits"] = op.entries.size * self.program.tensors[op.output].bits
         elif isinstance(op, Softmax):
             row["table_bits"] = op.exponentials.size * max(1, int(op.exponentials.max()).bit_length())
+            row["table_bits"] += 0 if op.mask is None else op.mask.size
+        elif isinstance(op, Constant):
+            row["table_bits"] = op.values.size * self.program.tensors[op.output].bits
         elif isinstance(op, Norm):
             row["biases"] = op.bias.size
             row["table_bits"] = op.gain.size * op.gain_bits
@@ -303,6 +310,7 @@ class _Extraction:
     def _tensors(self, reads: list[list[int]]) -> NDArray[Any]:
         outputs = {self._tensor(name) for name in self.program.outputs}
         made = {self._tensor(group.output): place for place, group in enumerate(self.groups)}
+        last = {name: layer for layer, item in enumerate(reads) for name in item}
         rows = np.zeros(len(self.index), dtype=TENSOR_DTYPE)
         for name, place in self.index.items():
             tensor, row = self.program.tensors[name], rows[place]
@@ -310,8 +318,7 @@ class _Extraction:
             row["elements"], row["row_elements"], row["rows"] = tensor.size, line, tensor.size // line
             row["bits"], row["sum"] = tensor.bits, tensor.kind == "accumulator"
             row["made_by"] = made.get(place, -1)
-            readers = [layer for layer, item in enumerate(reads) if place in item]
-            row["last_read"] = max(readers, default=row["made_by"])
+            row["last_read"] = last.get(place, row["made_by"])
             row["output"] = place in outputs
         return rows
 

@@ -169,7 +169,7 @@ def _fill_tile(
     folds = tile_folds(row, codes, m, k, n, groups)
     step, load = feeds(row, codes)
     cycles = _tile_array(folds, codes, step, load, (first, last))
-    tile.stretch = cycles - _tile_array(folds, codes, row.steps, 1, (first, last))
+    tile.stretch = cycles - _tile_array(folds, codes, row.steps, np.int64(1), (first, last))
     tile.folds = folds.all
     tile.busy = folds.each * ((folds.chunks - 1) * folds.chunk + folds.last) * row.steps
     tile.steps = folds.steps if ends else 1
@@ -181,7 +181,7 @@ def _fill_tile(
         tile.load_weights = transfer_cycles(_share(row.weight_bytes, weights), codes.bytes_per_cycle)
     acts = row.fetch_first if first else 0
     if fresh[1] and not row.act_kept:
-        acts += footprint(layer, row, m, k) * groups
+        acts += _share(footprint(layer, row, m, k), groups / row.pack)
     if fresh[0] and not row.second_kept:
         acts += _share(row.second_bytes, weights)
     sums = ceil_div(m * n * groups * codes.sum_bits, 8)
@@ -219,7 +219,7 @@ def _fill(layers: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64]
     return used
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _fill_vector(row: Any, codes: MachineCodes, tiles: Any, used: int) -> int:
     """Write a vector op: equal tiles, the rest in the last."""
     cycles = max(ceil_div(row.lane_cycles, codes.vector_lanes), ceil_div(row.requantized, codes.requantizer_lanes))
@@ -253,7 +253,7 @@ def _fill_vector(row: Any, codes: MachineCodes, tiles: Any, used: int) -> int:
     return used
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _fill_groups(layer: Any, row: Any, codes: MachineCodes, tiles: Any, used: int) -> int:
     """Write a layer whose tiles are whole groups: first, equal ones between, last."""
     trips = row.trips_g
@@ -267,11 +267,12 @@ def _fill_groups(layer: Any, row: Any, codes: MachineCodes, tiles: Any, used: in
         used += 1
         tile.kind, tile.repeat, tile.first = ON_ARRAY, many, int(first)
         sizes = (row.m, row.k, row.n, groups)
-        _fill_tile(layer, row, codes, sizes, (first, last, True, True), (True, True), tile)
+        whole = trips >= 1  # a variable, so that one compiled form of `_fill_tile` serves all calls
+        _fill_tile(layer, row, codes, sizes, (first, last, whole, whole), (whole, whole), tile)
     return used
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _fill_loops(
     layer: Any, row: Any, codes: MachineCodes, places: NDArray[np.int64], group: int, tiles: Any, used: int
 ) -> int:
@@ -304,7 +305,7 @@ def _fill_loops(
                     whole[0] - (trips[0] - 1) * size[0] if end_m else size[0],
                     whole[1] - (trips[1] - 1) * size[1] if end_k else size[1],
                     whole[2] - (trips[2] - 1) * size[2] if end_n else size[2],
-                    1,
+                    min(row.tile_groups, row.groups - group * row.tile_groups),
                 )
                 fresh = (
                     index[1] != before[1] or index[2] != before[2],
@@ -319,7 +320,7 @@ def _fill_loops(
     return used
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _nest(places: NDArray[np.int64], order: int, trips: tuple[int, int, int]) -> tuple[int, int, int]:
     """Return the loops (0 m, 1 k, 2 n), outermost first; loops of one turn go outside, where they do no harm."""
     nest = np.empty(3, dtype=np.int64)

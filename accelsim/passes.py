@@ -174,8 +174,7 @@ def _evaluate(table: LayerTable, model: Model, samples: int) -> Pass:
         _flat(counts)[:] = _flat(counts) * (schedule.plan["active"][:, None] - 1) + _flat(rest)
     times = np.zeros(len(table), dtype=TIME_DTYPE)
     if codes.array.mode == SCALESIM:
-        array = codes.array._replace(packed=0)
-        _formula_times(table.layers, schedule.plan, array, times)
+        _formula_times(table.layers, schedule.plan, codes.array, times)
         return Pass(samples, schedule, counts, times, int(times["array"].sum()))
     tiles = tile_table(table.layers, schedule.plan, codes, tiling.PLACES)
     _array_times(tiles, codes.array.rows + codes.array.cols - 2 + codes.array.depth - 1, _drain_mode(codes), times)
@@ -223,5 +222,5 @@ def _formula_times(layers: Any, plan: Any, array: ArrayCodes, times: Any) -> Non
     for place in range(layers.size):
         row, out = plan[place], times[place]
         if layers[place].kind != VECTOR:
-            mapping = lay(array, row.m, row.k, row.n, row.groups, row.products, 0)
+            mapping = lay(array, (row.m, row.k, row.n), row.groups, row.products, 0, 1)
             out.folds, out.array, out.busy, out.weight_load, out.fill_drain = array_cycles(array, mapping, row.steps)

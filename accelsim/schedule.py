@@ -18,8 +18,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from accelsim import tiling
-from accelsim.codes import BY_OUTPUTS, IS, OS, WS, MachineCodes, ceil_div, rounded_bits, stored_bits
+from accelsim.codes import BY_OUTPUTS, WS, MachineCodes, ceil_div, rounded_bits, stored_bits
 from accelsim.layers import CONV, MATMUL, VECTOR, LayerTable
+from accelsim.timing import packed_groups
 
 PLAN_DTYPE = np.dtype(
     [
@@ -37,7 +38,7 @@ PLAN_DTYPE = np.dtype(
             "act_kept", "second_kept", "output_kept", "copies_kept", "fetch_first", "store_output", "free_bytes",
             # tiles
             "tile_m", "tile_k", "tile_n", "tile_groups", "order", "trips_m", "trips_k", "trips_n", "trips_g",
-            "stream_tile", "streams_m", "pack", "again_w", "again_a", "spilled", "pass_bytes", "fits",
+            "stream_tile", "streams_m", "pack", "units", "again_w", "again_a", "spilled", "pass_bytes", "fits",
         )
     ]
 )  # fmt: skip
@@ -194,7 +195,7 @@ def _describe(
         _share_bytes(layer, row, codes, reads, sizes)
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _share_product(layer: Any, row: Any, codes: MachineCodes, samples: int, last: bool) -> None:
     row.m, row.k, row.n, row.groups = layer.m, layer.k, layer.n, layer.groups
     if layer.kind == CONV:
@@ -208,7 +209,7 @@ def _share_product(layer: Any, row: Any, codes: MachineCodes, samples: int, last
             row.n, row.active = share_of(row.n, codes.cores, last)
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _share_rest(layer: Any, row: Any, codes: MachineCodes, samples: int, last: bool) -> None:
     """Fill in elements of requantizer and vector unit."""
     row.requantized, row.lane_cycles = layer.requantized * samples, layer.lane_cycles * samples
@@ -228,7 +229,7 @@ def _share_rest(layer: Any, row: Any, codes: MachineCodes, samples: int, last: b
             row.biases = ceil_div(row.biases * mine, all_outputs)
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _share_bytes(layer: Any, row: Any, codes: MachineCodes, reads: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
     bits = layer.biases * codes.sum_bits + layer.scale_bits + layer.table_bits + layer.gather_bits
     outputs = layer.n * layer.groups
@@ -376,7 +377,8 @@ def _cut(layers: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64])
         if layer.kind == VECTOR:
             _cut_vector(row, codes)
             continue
-        row.pack = _packed(row, codes)
+        row.pack = packed_groups(codes.array, row.m, row.k, row.n, row.groups, row.products)
+        row.units = ceil_div(row.groups, row.pack)
         found = False
         for earlier in range(place):
             if _alike(layers[earlier], plan[earlier], layer, row):
@@ -386,23 +388,13 @@ def _cut(layers: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64])
         if not found:
             row.fits = int(tiling.search(layer, row, codes, places))
             if row.fits and row.groups > 1:
+                row.tile_groups = row.pack
                 if row.trips_m == 1 and row.trips_k == 1 and row.trips_n == 1:
-                    row.tile_groups = tiling.groups_together(layer, row, codes, row.pack)
+                    row.tile_groups = tiling.groups_together(layer, row, codes)
                 row.trips_g = ceil_div(row.groups, row.tile_groups)
 
 
-@njit(cache=True)
-def _packed(row: Any, codes: MachineCodes) -> int:
-    array = codes.array
-    if not array.packed or row.groups == 1:
-        return 1
-    depth = ceil_div(row.k, row.products)
-    rows = row.m if array.dataflow == OS else depth
-    cols = row.m if array.dataflow == IS else row.n
-    return int(max(1, min(array.rows // rows, array.cols // cols)))
-
-
-@njit(cache=True)
+@njit(inline="always")
 def _cut_vector(row: Any, codes: MachineCodes) -> None:
     passing = row.vector_bytes + (0 if row.output_kept else row.output_bytes)
     passing *= 2 if codes.act.double else 1
@@ -411,7 +403,7 @@ def _cut_vector(row: Any, codes: MachineCodes) -> None:
     row.trips_k = row.trips_n = row.tile_m = row.tile_k = row.tile_n = 1
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _alike(first: Any, one: Any, second: Any, other: Any) -> bool:
     """Tell whether two layers have the same tiles."""
     if one.m != other.m or one.k != other.k or one.n != other.n or one.groups != other.groups:
@@ -434,7 +426,7 @@ def _alike(first: Any, one: Any, second: Any, other: Any) -> bool:
     )
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _copy_tiles(source: Any, target: Any) -> None:
     target.tile_m, target.tile_k, target.tile_n = source.tile_m, source.tile_k, source.tile_n
     target.tile_groups, target.order, target.stream_tile = source.tile_groups, source.order, source.stream_tile

@@ -9,9 +9,10 @@ What must fit: the weight tile its buffer (half of it where halves alternate); t
 or go to DRAM what is free in the activation buffer (twice where halves alternate); and the sums of one stream chunk,
 or with several tiles along k of a whole tile, the accumulator buffer. Tiles are whole folds of the array, so cutting
 adds no folds along rows and columns. Under ``os`` sums stay in the PEs, so k is cut only within a single fold.
+In grouped layers the unit that is cut is one group, or one pack of groups that share a fold.
 
 Ties go to fewer loads of the array, then to fewer tiles. Candidates are all splits into 1 to 8 parts and about every
-fifth beyond. Layers of several groups take as many whole groups per tile as fit, or tile one group after the other.
+fifth beyond. Layers of several units take as many whole units per tile as fit, or tile one unit after the other.
 """
 
 from typing import Any
@@ -31,8 +32,8 @@ PLACES = np.array([[order.index(loop) for loop in "mkn"] for order in ORDERS], d
 
 @njit(cache=True)
 def footprint(layer: Any, plan: Any, tile_m: int, tile_k: int) -> int:
-    """Return the bytes of the first operand that one tile of one group reads: lines of the map, halo included."""
-    total = ceil_div(plan.act_bytes, plan.groups)
+    """Return the bytes of the first operand that one tile of one unit reads: lines of the map, halo included."""
+    total = ceil_div(plan.act_bytes, plan.units)
     if tile_m >= plan.m and tile_k >= plan.k:
         return int(total)
     reach = layer.line_kernel
@@ -57,14 +58,14 @@ def footprint(layer: Any, plan: Any, tile_m: int, tile_k: int) -> int:
 
 @njit(cache=True)
 def pass_bytes(layer: Any, plan: Any, tile_m: int, tile_k: int) -> int:
-    """Return what one pass over the first operand of one group fetches, all tiles together."""
+    """Return what one pass over the first operand of one unit fetches, all tiles together."""
     trips_m, trips_k = ceil_div(plan.m, tile_m), ceil_div(plan.k, tile_k)
     last_m, last_k = plan.m - (trips_m - 1) * tile_m, plan.k - (trips_k - 1) * tile_k
     total = (trips_k - 1) * (
         (trips_m - 1) * footprint(layer, plan, tile_m, tile_k) + footprint(layer, plan, last_m, tile_k)
     )
     total += (trips_m - 1) * footprint(layer, plan, tile_m, last_k) + footprint(layer, plan, last_m, last_k)
-    return int(max(total, ceil_div(plan.act_bytes, plan.groups)))
+    return int(max(total, ceil_div(plan.act_bytes, plan.units)))
 
 
 @njit(cache=True)
@@ -74,15 +75,15 @@ def staged_bytes(layer: Any, plan: Any, codes: MachineCodes, tile_m: int, tile_k
     if not plan.act_kept:
         size += footprint(layer, plan, tile_m, tile_k)
     if not plan.output_kept:
-        share = ceil_div(plan.output_bytes, plan.groups)
+        share = ceil_div(plan.output_bytes, plan.units)
         size += ceil_div(share * min(tile_m, plan.m), plan.m) * min(tile_n, plan.n) // max(1, plan.n) + 1
     return int(size * (2 if codes.act.double else 1))
 
 
 @njit(cache=True)
 def weight_tile_bytes(plan: Any, tile_k: int, tile_n: int) -> int:
-    """Return the bytes of the second operand's tile of one group."""
-    whole = ceil_div(plan.weight_bytes + plan.second_bytes, plan.groups)
+    """Return the bytes of the second operand's tile of one unit."""
+    whole = ceil_div(plan.weight_bytes + plan.second_bytes, plan.units)
     return int(ceil_div(whole * min(tile_k, plan.k), plan.k) * min(tile_n, plan.n) // max(1, plan.n)) + 1
 
 
@@ -93,7 +94,7 @@ def _next(parts: int, blocks: int) -> int:
     return min(following, blocks) if parts < blocks else blocks + 1
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _largest_m(layer: Any, plan: Any, codes: MachineCodes, step: int, tile_k: int, tile_n: int, limit: int) -> int:
     """Return the largest tile of m, in whole `step` and at most `limit`, whose staged data fit; 0 if none does."""
     high = max(1, min(ceil_div(plan.m, step), limit // step))
@@ -116,7 +117,7 @@ def _largest_m(layer: Any, plan: Any, codes: MachineCodes, step: int, tile_k: in
 
 @njit(cache=True)
 def order_bytes(plan: Any, order: int, pass_a: int, sums: int, places: NDArray[np.int64]) -> int:
-    """Return the DRAM bytes of one group under a loop order, or -1 where the order cannot be run.
+    """Return the DRAM bytes of one unit under a loop order, or -1 where the order cannot be run.
 
     `plan` holds the trips; `pass_a` is one pass over the first operand, `sums` the bytes of all partial sums.
     """
@@ -126,9 +127,9 @@ def order_bytes(plan: Any, order: int, pass_a: int, sums: int, places: NDArray[n
     again_a = plan.trips_n if (some_m and at_m > at_n) or (some_k and at_k > at_n) else 1
     spilled = some_k and ((some_m and at_m > at_k) or (some_n and at_n > at_k))
     plan.again_w, plan.again_a, plan.spilled = again_w, again_a, int(spilled)
-    total = ceil_div(plan.weight_bytes, plan.groups) * again_w
+    total = ceil_div(plan.weight_bytes, plan.units) * again_w
     if not plan.second_kept:
-        total += ceil_div(plan.second_bytes, plan.groups) * again_w
+        total += ceil_div(plan.second_bytes, plan.units) * again_w
     if not plan.act_kept:
         total += pass_a * again_a
     if spilled:
@@ -151,17 +152,17 @@ def search(layer: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64]
     step_n = 1 if flow == IS else array.cols
     step_k = plan.k if flow == OS else array.rows * plan.products
     room = codes.sums.room * 8 // (array.cols * codes.sum_bits)
-    sums = ceil_div(plan.m * plan.n * codes.sum_bits, 8)
+    sums = ceil_div(plan.m * plan.n * plan.pack * codes.sum_bits, 8)
     best = np.full(10, -1, dtype=np.int64)
-    floor = ceil_div(plan.weight_bytes, plan.groups)
-    floor += 0 if plan.second_kept else ceil_div(plan.second_bytes, plan.groups)
-    floor += 0 if plan.act_kept else ceil_div(plan.act_bytes, plan.groups)
+    floor = ceil_div(plan.weight_bytes, plan.units)
+    floor += 0 if plan.second_kept else ceil_div(plan.second_bytes, plan.units)
+    floor += 0 if plan.act_kept else ceil_div(plan.act_bytes, plan.units)
     blocks_k, blocks_n = ceil_div(plan.k, step_k), ceil_div(plan.n, step_n)
-    parts_k = 1
+    parts_k = np.int64(1)
     while parts_k <= blocks_k:
         tile_k = min(plan.k, ceil_div(blocks_k, parts_k) * step_k)
         plan.tile_k, plan.trips_k = tile_k, ceil_div(plan.k, tile_k)
-        parts_n = 1
+        parts_n = np.int64(1)
         while parts_n <= blocks_n:
             tile_n = min(plan.n, ceil_div(blocks_n, parts_n) * step_n)
             parts_n = _next(parts_n, blocks_n)
@@ -196,7 +197,7 @@ def search(layer: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64]
         return False
     _take(plan, best)
     plan.pass_bytes = pass_bytes(layer, plan, plan.tile_m, plan.tile_k)
-    order_bytes(plan, plan.order, 0, 0, places)
+    order_bytes(plan, plan.order, plan.pass_bytes, sums, places)
     return True
 
 
@@ -223,14 +224,14 @@ def _try_orders(layer: Any, plan: Any, sums: int, places: NDArray[np.int64], bes
             best[4], best[5], best[6], best[7] = plan.tile_m, plan.tile_k, plan.tile_n, plan.stream_tile
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _cut_depth(
     layer: Any, plan: Any, codes: MachineCodes, sums: int, places: NDArray[np.int64], best: NDArray[np.int64]
 ) -> None:
     """Cut k under ``os``: one fold of outputs, as many k at a time as the buffers hold."""
     array = codes.array
     plan.tile_m, plan.tile_n, plan.stream_tile = min(array.rows, plan.m), min(array.cols, plan.n), 0
-    parts, depth = 2, ceil_div(plan.k, plan.products)
+    parts, depth = np.int64(2), ceil_div(plan.k, plan.products)
     while parts <= depth:
         plan.tile_k = ceil_div(depth, parts) * plan.products
         plan.trips_k = ceil_div(plan.k, plan.tile_k)
@@ -241,7 +242,7 @@ def _cut_depth(
             return
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _take(plan: Any, best: NDArray[np.int64]) -> None:
     """Write the chosen tiles into `plan`."""
     plan.order, plan.tile_m, plan.tile_k, plan.tile_n = best[3], best[4], best[5], best[6]
@@ -250,12 +251,10 @@ def _take(plan: Any, best: NDArray[np.int64]) -> None:
     plan.trips_n = ceil_div(plan.n, plan.tile_n)
 
 
-@njit(cache=True)
-def groups_together(layer: Any, plan: Any, codes: MachineCodes, pack: int) -> int:
-    """Return how many groups, each whole, one tile takes: as many as fit, in multiples of `pack`."""
+@njit(inline="always")
+def groups_together(layer: Any, plan: Any, codes: MachineCodes) -> int:
+    """Return how many groups, each whole, one tile takes: as many packs as fit."""
     one_staged = max(1, staged_bytes(layer, plan, codes, plan.m, plan.k, plan.n))
     one_weight = max(1, weight_tile_bytes(plan, plan.k, plan.n))
-    fit = min(plan.free_bytes // one_staged, codes.weight.room // one_weight)
-    if fit >= plan.groups:
-        return int(plan.groups)
-    return int(max(1, fit - fit % pack if fit >= pack else fit))
+    fit = max(1, min(plan.free_bytes // one_staged, codes.weight.room // one_weight))
+    return int(min(plan.groups, fit * plan.pack))

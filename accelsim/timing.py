@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from numba import njit
 
-from accelsim.codes import ISOLATED, OS, SCALESIM, WS, ArrayCodes, ceil_div
+from accelsim.codes import IS, ISOLATED, OS, SCALESIM, WS, ArrayCodes, ceil_div
 
 
 class Mapping(NamedTuple):
@@ -50,8 +50,25 @@ class Mapping(NamedTuple):
 
 
 @njit(cache=True)
-def lay(array: ArrayCodes, m: int, k: int, n: int, groups: int, products: int, stream_tile: int) -> Mapping:
-    """Lay a product on the array; `stream_tile` 0 streams all at once and is ignored under ``os``."""
+def packed_groups(array: ArrayCodes, m: int, k: int, n: int, groups: int, products: int) -> int:
+    """Return how many groups share a fold."""
+    if not array.packed or groups == 1:
+        return 1
+    depth = ceil_div(k, products)
+    rows = m if array.dataflow == OS else depth
+    cols = m if array.dataflow == IS else n
+    return int(min(groups, max(1, min(array.rows // rows, array.cols // cols))))
+
+
+@njit(cache=True)
+def lay(
+    array: ArrayCodes, size: tuple[int, int, int], groups: int, products: int, stream_tile: int, pack: int
+) -> Mapping:
+    """Lay a product of `size` m, k, n on the array, `pack` groups in a fold.
+
+    `stream_tile` 0 streams all at once; ``os`` ignores it.
+    """
+    m, k, n = size
     depth = ceil_div(k, products)
     if array.dataflow == OS:
         row_size, column_size, length = m, n, depth
@@ -62,9 +79,6 @@ def lay(array: ArrayCodes, m: int, k: int, n: int, groups: int, products: int, s
         row_size, column_size, length = depth, m, n
     chunk = length if stream_tile == 0 else min(stream_tile, length)
     chunks = ceil_div(length, chunk)
-    pack = 1
-    if array.packed and groups > 1:
-        pack = max(1, min(array.rows // row_size, array.cols // column_size))
     return Mapping(
         row_size,
         column_size,

@@ -21,6 +21,8 @@ CAP = 16.0
 """Largest amplification (the authors' released code)."""
 
 _ACTIVATIONS = frozenset({"relu", "leaky_relu", "prelu", *CAPPED})
+_TRANSPARENT = frozenset({"avg_pool", "max_pool", "mean", "flatten", "reshape", "permute", "slice", "pad", "duplicate"})
+"""Operations whose results set no limit, as in the authors' code: what they read has set it."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Rules:
     two_step
         Attenuate dominant channels whose readers have slack, which lets all others be amplified more.
     cap
-        Largest amplification.
+        Largest amplification, and largest common factor of a branch before a concat.
     pre_activation
         Keep amplified pre-activations within the activation's range as well.
     released
@@ -86,9 +88,10 @@ class _Pass:
         for name in block.producers:
             limit(self.layers[name].rows, self.layers[name].row_ranges(self.factors), kernel)
         for name in block.tensors:
+            producer = self.graph.producer(name)
             if name in self.activation_after:
                 self.limit_before(name, bound, slack)
-            elif (ranges := self.ranges(name)) is not None:
+            elif (producer is None or producer.op not in _TRANSPARENT) and (ranges := self.ranges(name)) is not None:
                 limit(*ranges, seen)
         return bound, (kernel > 0) & (seen != 0)
 
@@ -118,7 +121,7 @@ class _Pass:
                 continue
             own = float(ranges[1][inside].max(initial=0.0))
             lifts.append(float(ranges[1].max()) / own if own > 0 else 1.0)
-        return min(lifts, default=1.0)
+        return min([*lifts, self.rules.cap]) if lifts else 1.0
 
     def run(self) -> Factors:
         """Go through the blocks in order."""
@@ -189,7 +192,7 @@ class OneStep(_Factorize):
     Parameters
     ----------
     cap
-        Largest amplification.
+        Largest amplification, and largest common factor of a branch before a concat.
     pre_activation
         Keep amplified pre-activations within the activation's range as well.
     relu6

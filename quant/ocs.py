@@ -11,12 +11,13 @@ import heapq
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quant.graph import Graph, Node, replace_node
+from quant.ocs_widen import find_producer, widen
 from quant.transform import NO_CONTEXT, Context
 
 
@@ -157,12 +158,17 @@ class SplitOutliers:
         Quantize the halves of the float weights instead of splitting the integers.
     threshold_ratio
         Selective splitting, see `select_splits`; 0 halves every weight, as the authors' code does.
+    form
+        ``gather``: the layer gets its own copies of its input's channels. ``widen``: the layer before computes them
+        twice where the graph allows it (`quant.ocs_widen`); elsewhere they are gathered, and the layer's note
+        ``ocs_gathered`` says why.
     """
 
     ratio: float = 0.0
     splits: tuple[tuple[str, int], ...] = ()
     naive: bool = False
     threshold_ratio: float = 0.0
+    form: Literal["gather", "widen"] = "gather"
 
     name: ClassVar[str] = "ocs"
     what: ClassVar[str] = "duplicate the input channels with the widest weights and halve their weights"
@@ -177,20 +183,31 @@ class SplitOutliers:
             raise ValueError(
                 f"ocs threshold_ratio must be within 0..1 (got {self.threshold_ratio}); 0 halves every weight"
             )
+        if self.form not in ("gather", "widen"):
+            raise ValueError(f"ocs form must be gather or widen (got {self.form!r}); gather is usual")
 
     @property
     def label(self) -> str:
         """Return a short description, e.g. ``OCS 0.02 naive``."""
+        budget = "plan" if self.splits else f"{self.ratio:g}"
         selective = f" above {self.threshold_ratio:g} max" if self.threshold_ratio else ""
-        return f"OCS {'plan' if self.splits else f'{self.ratio:g}'}{selective}{' naive' if self.naive else ''}"
+        return f"OCS {budget}{selective}{' naive' * self.naive}{' widened' * (self.form == 'widen')}"
 
     def __call__(self, graph: Graph, context: Context = NO_CONTEXT) -> Graph:
-        """Return the graph with outlier channels split, protected layers apart."""
+        """Return the graph with outlier channels split, protected layers apart.
+
+        Raises
+        ------
+        ValueError
+            Where a layer is split already.
+        """
         for node in graph.nodes:
             if node.name in context.protected or not splittable(node):
                 continue
             channels = node.params["weight"].shape[1]
             count = dict(self.splits).get(node.name, 0) if self.splits else split_count(self.ratio, channels)
+            if count and "ocs" in node.notes:
+                raise ValueError(f"ocs: layer {node.name!r} is split already; list ocs once, with a larger ratio")
             if count:
                 graph = self._split(graph, node, count)
         return graph
@@ -198,6 +215,12 @@ class SplitOutliers:
     def _split(self, graph: Graph, node: Node, count: int) -> Graph:
         weight = node.params["weight"]
         record = SplitRecord(weight.shape[1], select_splits(weight, count, self.threshold_ratio), self.naive)
+        wider = node.with_params(weight=expand(weight, record)).with_notes(ocs=record)
+        if self.form == "widen":
+            found = find_producer(graph, node)
+            if not found.reason:
+                return widen(replace_node(graph, node.name, wider, result=node.name), found, record.source)
+            wider = wider.with_notes(ocs_gathered=found.reason)
         axis = 0 if node.op == "conv" else len(graph.shapes[node.inputs[0]]) - 1
         copy = Node(
             f"{node.name}.duplicate",
@@ -206,8 +229,7 @@ class SplitOutliers:
             {"axis": axis, "src": record.source},
             layer=node.layer,
         )
-        wider = node.with_params(weight=expand(weight, record)).with_inputs(copy.name).with_notes(ocs=record)
-        return replace_node(graph, node.name, copy, wider, result=node.name)
+        return replace_node(graph, node.name, copy, wider.with_inputs(copy.name), result=node.name)
 
 
 def splittable(node: Node) -> bool:

@@ -17,6 +17,7 @@ from quant.ocs_activation import SplitActivations
 from quant.recipe import Recipe
 from quant.recipe_yaml import MAX_YAML_BYTES, recipe_from_yaml, recipe_to_yaml
 from quant.smoothquant import SmoothQuant
+from quant.splitquant import SplitQuant
 from quant.transform import Transform
 from quant.transforms import TRANSFORMS
 
@@ -131,11 +132,33 @@ def _per_channel() -> Iterator[Recipe]:
             yield Recipe(name=name, weight_bits=bits, per_channel=True, weight_clip=_clip(clip))
 
 
+def _bias_correction() -> Iterator[Recipe]:
+    for bits in WEIGHT_BITS:
+        for transforms in ((), (CrossLayer(),)):
+            name = _label(f"bias-correction-w{bits}a8", "cross-layer" if transforms else None)
+            yield Recipe(name=name, weight_bits=bits, bias_correction=True, transforms=transforms)
+
+
 def _smoothquant() -> Iterator[Recipe]:
     for bits in WEIGHT_BITS:
         for channel in (False, True):
             name = f"smoothquant-w{bits}a8{'-per-channel' * channel}"
             yield Recipe(name=name, weight_bits=bits, per_channel=channel, transforms=(SmoothQuant(alpha=0.5),))
+
+
+def _splitquant() -> Iterator[Recipe]:
+    forms: dict[str, tuple[Transform, ...]] = {
+        "none": (), "affine": (SplitQuant(),), "symmetric": (SplitQuant(scales="symmetric"),),
+    }  # fmt: skip
+    for bits in (2, 4, 8):
+        for name, transforms in forms.items():
+            yield Recipe(
+                name=f"splitquant-w{bits}-{name}",
+                weight_bits=bits,
+                act_bits=FLOAT_BITS,
+                transforms=transforms,
+                first_last="same",
+            )
 
 
 def _combined() -> Iterator[Recipe]:
@@ -157,7 +180,9 @@ FAMILIES: tuple[Family, ...] = (
     Family("meller", "equalization; first and last layers as the rest", "Meller et al., arXiv:1902.01917", _meller),
     Family("cross-layer", "weight equalization between layers", "Nagel et al., arXiv:1906.04721", _cross_layer),
     Family("per-channel", "one weight scale per output channel", "baseline", _per_channel),
+    Family("bias-correction", "mean errors taken off biases", "Nagel et al., arXiv:1906.04721", _bias_correction),
     Family("smoothquant", "alpha 0.5, folded wherever exact", "Xiao et al., arXiv:2211.10438", _smoothquant),
+    Family("splitquant", "all weights; activations 16 bits", "Song & Lin, arXiv:2501.12428", _splitquant),
     Family("combined", "two-step equalization, then OCS, then MSE clipping", "methods composed", _combined),
 )
 """Table 4 of the OCS paper has none: its oracle chooses channels for each batch that is run (`quant.ocs_oracle`)."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.config import Accelerator
+from accelsim.dataflow import MODES
 from accelsim.execute import accumulations, layer_bound
 from accelsim.program import Conv, MatMul
 from accelsim.reference import OverflowMap
@@ -45,6 +46,13 @@ class Machinery:
     technology: Technology | None = None
     batch: int = 1
     timing_mode: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse before any work what `simulate` would refuse after it."""
+        if self.batch < 1:
+            raise ValueError(f"batch must be >= 1 (got {self.batch}); give the number of samples per batch")
+        if self.timing_mode is not None and self.timing_mode not in MODES:
+            raise ValueError(f"timing mode must be one of {', '.join(MODES)} (got {self.timing_mode!r})")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from accelsim.execute import accumulations, execute
 from accelsim.program import Conv, MatMul, Program
 from accelsim.register import execute_register
 from quant import oracle
+from quant.equalize_meller import TwoStep
 from quant.fold import fold_batch_norm
 from quant.lower import Quantized
-from quant.equalize_meller import TwoStep
 from quant.ocs import SplitOutliers
 from quant.ocs_activation import SplitActivations
 from quant.pipeline import quantize_network

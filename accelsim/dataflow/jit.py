@@ -1,7 +1,7 @@
 """What all kernels are compiled with, and how they count toggled bits.
 
-``compiled`` is njit with a disk cache and without numba's run-time: kernels allocate nothing and keep no references, and
-counting references to arrays cost more than a cycle of a small array.
+``compiled`` is njit with a disk cache and without numba's run-time: kernels allocate nothing and keep no references,
+and counting references to arrays cost more than a cycle of a small array.
 
 numba promotes int32 xor int32 to int64, whose sign bits would be counted too, and knows no population count; so this
 is one LLVM instruction on the lanes' own type. Kernels in other files inline it, and numba's disk cache does not notice
@@ -10,10 +10,11 @@ edits here: clear the caches (`__pycache__`) after changing this file.
 
 from typing import Any
 
-from numba import config, njit, types
+from numba import njit, types
+from numba.core import config
 from numba.extending import intrinsic
 
-compiled: Any = njit(cache=True, _nrt=False)  # type: ignore[call-overload]
+compiled: Any = njit(cache=True, _nrt=False, forceinline=True)  # type: ignore[call-overload]
 """Decorator of kernels that allocate nothing."""
 
 

@@ -9,9 +9,9 @@ and one or two (ping-pong) sums,
   bias, which a wire down the column carries, in place of the sum.
 
 Element t of a fold that starts in cycle s is at PE (r, c) in cycle s + t + r + c. A MAC of depth d adds the product
-d - 1 cycles later. Column c drains from cycle s + T + rows - 1 + c + d - 1 on: in step j (0 .. rows - 1) its bottom PE puts
-out the sum of row rows - 1 - j, and the rows below j take from above. PE (r, c) turns to its other sum register, if it
-has one, when its fold has ended, in cycle s + T + r + c + d - 1.
+d - 1 cycles later. Column c drains from cycle s + T + rows - 1 + c + d - 1 on: in step j (0 .. rows - 1) its bottom PE
+puts out the sum of row rows - 1 - j, and the rows below j take from above. PE (r, c) turns to its other sum register,
+if it has one, when its fold has ended, in cycle s + T + r + c + d - 1.
 
 ``isolated`` has one sum per PE: the next fold starts when the last sum has left. ``overlapped`` has two: the next fold
 starts when the last element is in and the bias wires and drain chains, busy for `rows` cycles, are free.
@@ -117,7 +117,7 @@ def _multiply_add(x_in, w_in, sums, side):
 
 @compiled
 def _multiply(x, w, products, side):
-    """Product registers shift, then every multiplier puts out the exact sum over its lanes. x[2, > cols, lanes, rows]."""
+    """Product registers shift, then every multiplier puts out the sum over its lanes. x[2, > cols, lanes, rows]."""
     cols, rows, lanes = products.shape[1], products.shape[2], x.shape[2]
     for stage in range(products.shape[0] - 1, 0, -1):
         for c in range(cols):

@@ -3,7 +3,7 @@
 Registers see, from reset (zero) on:
 
 * activation register of row r, any column: each fold's elements of row r in order, one zero between folds where the
-  next fold does not follow at once (always in ``isolated``), a zero after the last; weight registers likewise by column;
+  next fold does not follow at once (always in ``isolated``), a zero after the last; weight registers likewise;
 * sum register of row r, with f counting the folds of one bank: what it held, then the sums of the fold from the bias
   on, then, as the column drains, the results of rows r - 1, r - 2, .. 0.
 """

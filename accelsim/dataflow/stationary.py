@@ -290,6 +290,9 @@ def _planes(shape: kernel.Shape, lane_type: type[np.integer[Any]]) -> kernel.Pla
     banks = aligned(shape.banks * cells * shape.lanes, np.int32).reshape(shape.banks, *by_cell)
     inner = aligned(cells, lane_type)
     inner[:] = np.tile(np.where(np.arange(shape.rows) == 0, 0, -1), shape.cols)
+    selected = banks[0] if shape.banks == 1 else aligned(cells * shape.lanes, np.int32).reshape(by_cell)
+    useful = np.zeros(by_cell if shape.activity else (0, *by_cell[1:]), dtype=np.int32)
+    products = aligned(shape.depth * cells, lane_type).reshape(shape.depth, cells)
     return kernel.Planes(
         moving_in=moving[0],
         moving_reg=moving[1],
@@ -300,10 +303,16 @@ def _planes(shape: kernel.Shape, lane_type: type[np.integer[Any]]) -> kernel.Pla
         event_in=events[0],
         event_reg=events[1],
         banks=banks,
-        selected=banks[0] if shape.banks == 1 else aligned(cells * shape.lanes, np.int32).reshape(by_cell),
-        useful=np.zeros(by_cell if shape.activity else (0, *by_cell[1:]), dtype=np.int32),
+        selected=selected,
+        useful=useful,
         inner=inner,
-        products=aligned(shape.depth * cells, lane_type).reshape(shape.depth, cells),
+        products=products,
+        moving_cells=moving[0].reshape(2, shape.cols + 1, shape.lanes, shape.rows),
+        sum_cells=sums[1].reshape(2, -1, shape.rows),
+        event_cells=events[1].reshape(2, -1, shape.rows),
+        product_cells=products.reshape(shape.depth, shape.cols, shape.rows),
+        flat_selected=selected.reshape(-1),
+        flat_useful=useful.reshape(-1),
         scratch=np.zeros(shape.rows, dtype=np.int32),
         sum_mask=np.array([shape.sum_mask], dtype=np.int64).astype(lane_type),
     )

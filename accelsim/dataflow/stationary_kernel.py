@@ -18,10 +18,9 @@ PE (r, c) selects it from cycle s + r + c on.
 fold f + 1 loads from the cycle in which fold f starts to stream, and streams once loaded and fold f's last element is
 in. The controller decides this cycle by cycle; no cycle is computed.
 
-Planes are flat, ordered (column, product lane, row): a hop to the right is a copy between aligned columns, a hop down is
-an offset of one, so both vectorise, and what enters in a cycle is contiguous (written element by element it would stall
-the vector loads that follow). Two sets of planes alternate, as the two sides of the clock edge. `run` unpacks its tuples
-once and its helpers are compiled without reference counting, which per cycle would cost more than the cycle.
+Planes are flat, ordered (column, product lane, row): a hop to the right is a copy between aligned columns, a hop down
+is an offset of one, so both vectorise, and what enters in a cycle is contiguous (written element by element it would
+stall the vector loads that follow). Two sets of planes alternate, as the two sides of the clock edge.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -55,7 +54,7 @@ _MOVING_READS, _STILL_READS, _MEMORY_WRITES = 10, 11, 12
 
 
 class Planes(NamedTuple):
-    """The array's registers. Index 0 of a double plane is the side of the clock edge: cycle mod 2 holds, the other takes.
+    """The array's registers. The first index of a double plane is the side of the clock edge: cycle mod 2 holds.
 
     `*_in[side]` is what arrives at each PE, `*_reg[side]` what its register holds: two views of one memory, shifted by
     the hop.
@@ -74,6 +73,12 @@ class Planes(NamedTuple):
     useful: NDArray[Any]  # [cols, lanes, rows]: bit 0 row and lane hold an element, bit 1 column in use
     inner: NDArray[Any]  # [cols * rows]: 0 in row 0, which adds to zero, else -1
     products: NDArray[Any]  # [depth, cols * rows]: index 0 the multiplier's output, then its pipeline registers
+    moving_cells: NDArray[Any]  # the same memory: moving_in as [2, cols + 1, lanes, rows]
+    sum_cells: NDArray[Any]  # sum_reg as [2, cols, rows]
+    event_cells: NDArray[Any]
+    product_cells: NDArray[Any]  # [depth, cols, rows]
+    flat_selected: NDArray[Any]
+    flat_useful: NDArray[Any]
     scratch: NDArray[Any]  # [rows]
     sum_mask: NDArray[Any]  # [1], of the sums' type: the bits of a sum register
 
@@ -154,10 +159,11 @@ def _add(products, sum_in, sum_reg, inner, side):
 
 
 @compiled
-def _obey(sum_reg, event_in, event_reg, inner, bits, rule, side):
+def _obey(planes, shape, side):
     """Bring the new sums into range; overflows are counted along with the sum that they befell."""
-    half = np.int64(1) << (bits - 1)
-    if rule == 1:
+    sum_reg, event_in, event_reg, inner = planes.sum_reg, planes.event_in, planes.event_reg, planes.inner
+    half = np.int64(1) << (shape.sum_bits - 1)
+    if shape.sum_rule == 1:
         for i in range(inner.size):
             s = sum_reg[1 - side, i]
             sum_reg[1 - side, i] = ((s + half) & (half + half - 1)) - half
@@ -179,9 +185,10 @@ def _sum_toggles(sum_reg, mask, size):
 
 
 @compiled
-def _watch(moving_in, moving_reg, still, valid_in, valid_reg, useful, tally, mask, side):  # noqa: PLR0913
+def _watch(planes, mask, tally, side):
     """Count what the coming clock edge does to the moving registers and the MACs; move the valid bits along."""
-    lane_mask = np.int32(mask)
+    moving_in, moving_reg, still, useful = planes.moving_in, planes.moving_reg, planes.flat_selected, planes.flat_useful
+    valid_in, valid_reg, lane_mask = planes.valid_in, planes.valid_reg, np.int32(mask)
     toggles, macs, writes, columns = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
     zero_x, zero_w, zero_xw = np.int32(0), np.int32(0), np.int32(0)
     for i in range(still.size):
@@ -215,14 +222,26 @@ def _feed(moving_in, stream, row, side):
 
 
 @compiled
-def _feed_valid(valid, folds, f, age, tally, side):
-    """Send valid bits along with a fold's elements, and count the elements read. valid[2, > cols, lanes, rows]."""
-    length, k0, k1 = folds[f, 1], folds[f, 2], folds[f, 3]
-    lanes, rows = valid.shape[2], valid.shape[3]
+def _feed_valid(valid_in, shape, folds, f, age, tally, side):
+    """Send valid bits along with a fold's elements, and count the elements read."""
+    length, k0, k1, rows, lanes = folds[f, 1], folds[f, 2], folds[f, 3], shape.rows, shape.lanes
     for r in range(max(0, age - length + 1), min(rows, age + 1)):
         for lane in range(lanes):
-            valid[side, 0, lane, r] = 3
+            valid_in[side, lane * rows + r] = 3
             tally[_MOVING_READS] += 1 if k0 + r * lanes + lane < k1 else 0
+
+
+@compiled
+def _watch_cycle(planes, shape, data, folds, state, started, tally):
+    """Count what the coming clock edge does, and send valid bits along with the stream."""
+    cycle, side = state[0], state[0] & 1
+    for i in range(shape.lanes * shape.rows):
+        planes.valid_in[side, i] = 0
+    for f in range(state[5], state[2]):
+        _feed_valid(planes.valid_in, shape, folds, f, cycle - started[1, f], tally, side)
+    _watch(planes, shape.stream_mask, tally, side)
+    for f in range(state[3], state[1]):
+        _watch_load(planes.banks, data.still, folds, f, cycle - started[0, f], shape.still_mask, tally)
 
 
 @compiled
@@ -294,7 +313,7 @@ def _obey_memory(memory, events, row, first, last, bits, rule):
 
 
 @compiled
-def _collect(data, cells, event_cells, folds, state, started, shape, cycle):
+def _collect(planes, data, folds, state, started, shape, cycle):
     """The accumulator memory takes what reached the bottom row at the end of `cycle`; return the sums it took.
 
     Called a cycle later: reading registers just written would wait for them.
@@ -304,9 +323,9 @@ def _collect(data, cells, event_cells, folds, state, started, shape, cycle):
     for f in range(state[7], state[2]):
         age = cycle - started[1, f] - (shape.rows - 1) - (shape.depth - 1)
         row, first, last = folds[f, 6] + age, age - folds[f, 1] + 1, min(shape.cols, age + 1)
-        _read_bottom(cells, data.memory, row, first, last, side)
+        _read_bottom(planes.sum_cells, data.memory, row, first, last, side)
         if shape.sum_rule:
-            _read_bottom(event_cells, data.hop_events, row, first, last, side)
+            _read_bottom(planes.event_cells, data.hop_events, row, first, last, side)
         if shape.memory_rule:
             _obey_memory(data.memory, data.memory_events, row, first, last, shape.memory_bits, shape.memory_rule)
         taken += max(0, min(last, folds[f, 5] - folds[f, 4]) - max(0, first))
@@ -320,14 +339,15 @@ def _control(state, started, folds, shape):
     """Start what may start in this cycle, and pass over what has ended.
 
     state = [cycle, folds begun to load, folds begun to stream, then the first fold still loading, turning PEs to its
-    bank, feeding, on its way down, being collected]; started[0, f], started[1, f] = cycle in which fold f began to load, to stream.
+    bank, feeding, summing, being collected]; started[0, f], started[1, f] = cycle in which fold f began to load, to
+    stream.
     """
     cycle, rows, cols = state[0], shape.rows, shape.cols
     loads, streams = state[1], state[2]
-    if streams < loads and cycle - started[0, streams] >= rows:
-        if streams == 0 or cycle - started[1, streams - 1] >= folds[streams - 1, 1]:
-            started[1, streams] = cycle
-            streams += 1
+    edge_free = streams == 0 or cycle - started[1, streams - 1] >= folds[streams - 1, 1]
+    if streams < loads and cycle - started[0, streams] >= rows and edge_free:
+        started[1, streams] = cycle
+        streams += 1
     free = streams == loads if shape.banks == 2 else state[6] == loads
     if loads < folds.shape[0] and free:
         started[0, loads] = cycle
@@ -342,53 +362,48 @@ def _control(state, started, folds, shape):
 
 
 @compiled
+def _step(planes, shape, side):
+    """One clock edge of all moving and sum registers."""
+    if shape.lanes == 1 and shape.depth == 1:
+        _multiply_add(
+            planes.moving_in, planes.moving_reg, planes.flat_selected, planes.sum_in, planes.sum_reg, planes.inner, side
+        )
+    else:
+        _multiply(planes.moving_cells, planes.selected, planes.product_cells, side)
+        _hop(planes.moving_in, planes.moving_reg, planes.flat_selected, side)
+        _add(planes.products, planes.sum_in, planes.sum_reg, planes.inner, side)
+    if shape.sum_rule:
+        _obey(planes, shape, side)
+
+
+@compiled
 def run(planes, shape, data, folds, state, started, tally):
     """Step the array until the last sum of the last fold has been collected; return the cycles stepped.
 
     folds[f] = (first stream row, length, k0, k1, c0, c1, first memory row); for state and started see `_control`.
     Planes, memory, event maps and tally are updated in place.
     """
-    rows, cols, lanes, watched = shape.rows, shape.cols, shape.lanes, shape.activity
-    moving_in, moving_reg, valid_in, valid_reg = planes.moving_in, planes.moving_reg, planes.valid_in, planes.valid_reg
-    sum_in, sum_reg, event_in, event_reg = planes.sum_in, planes.sum_reg, planes.event_in, planes.event_reg
-    banks, selected, useful, inner = planes.banks, planes.selected, planes.useful, planes.inner
-    products, scratch, mask, stream, still = planes.products, planes.scratch, planes.sum_mask, data.stream, data.still
-    moving, valid = moving_in.reshape((2, cols + 1, lanes, rows)), valid_in.reshape((2, -1, lanes, rows))
-    cells, event_cells = sum_reg.reshape((2, -1, rows)), event_reg.reshape((2, -1, rows))
-    flat, flat_useful, stages = selected.reshape(-1), useful.reshape(-1), products.reshape((-1, cols, rows))
-    plain, lag, column = lanes == 1 and shape.depth == 1, rows - 1 + shape.depth - 1, lanes * rows
+    lag = shape.rows - 1 + shape.depth - 1
     while state[6] < folds.shape[0]:
         cycle = state[0]
         side = cycle & 1
         _control(state, started, folds, shape)
-        for i in range(column):
-            moving_in[side, i] = 0
+        for i in range(shape.lanes * shape.rows):
+            planes.moving_in[side, i] = 0
         for f in range(state[5], state[2]):
-            _feed(moving_in, stream, folds[f, 0] + cycle - started[1, f], side)
+            _feed(planes.moving_in, data.stream, folds[f, 0] + cycle - started[1, f], side)
         for f in range(state[4], state[2]):
-            _select(banks, selected, useful, folds, f, cycle - started[1, f])
-        if watched:
-            valid[side, 0] = 0
-            for f in range(state[5], state[2]):
-                _feed_valid(valid, folds, f, cycle - started[1, f], tally, side)
-            _watch(moving_in, moving_reg, flat, valid_in, valid_reg, flat_useful, tally, shape.stream_mask, side)
-            for f in range(state[3], state[1]):
-                _watch_load(banks, still, folds, f, cycle - started[0, f], shape.still_mask, tally)
-        if plain:
-            _multiply_add(moving_in, moving_reg, flat, sum_in, sum_reg, inner, side)
-        else:
-            _multiply(moving, selected, stages, side)
-            _hop(moving_in, moving_reg, flat, side)
-            _add(products, sum_in, sum_reg, inner, side)
-        if shape.sum_rule:
-            _obey(sum_reg, event_in, event_reg, inner, shape.sum_bits, shape.sum_rule, side)
-        if watched:
-            tally[_SUM_TOGGLES] += _sum_toggles(sum_reg, mask, inner.size)
+            _select(planes.banks, planes.selected, planes.useful, folds, f, cycle - started[1, f])
+        if shape.activity:
+            _watch_cycle(planes, shape, data, folds, state, started, tally)
+        _step(planes, shape, side)
+        if shape.activity:
+            tally[_SUM_TOGGLES] += _sum_toggles(planes.sum_reg, planes.sum_mask, planes.inner.size)
         for f in range(state[3], state[1]):
-            _load(banks, scratch, still, folds, f, cycle - started[0, f])
-        tally[_MEMORY_WRITES] += _collect(data, cells, event_cells, folds, state, started, shape, cycle - 1)
-        if cycle - started[1, state[6]] == folds[state[6], 1] + cols - 2 + lag and state[6] < state[2]:
+            _load(planes.banks, planes.scratch, data.still, folds, f, cycle - started[0, f])
+        tally[_MEMORY_WRITES] += _collect(planes, data, folds, state, started, shape, cycle - 1)
+        if state[6] < state[2] and cycle - started[1, state[6]] == folds[state[6], 1] + shape.cols - 2 + lag:
             state[6] += 1
         state[0] = cycle + 1
-    tally[_MEMORY_WRITES] += _collect(data, cells, event_cells, folds, state, started, shape, state[0] - 1)
+    tally[_MEMORY_WRITES] += _collect(planes, data, folds, state, started, shape, state[0] - 1)
     return state[0]

@@ -12,7 +12,7 @@ from accelsim.program import Program, gemm_view
 from accelsim.register import array_shape, execute_register
 
 
-def machine(dataflow: str, rule: str, psum_bits: int = 9, bits: int = 12) -> Accelerator:
+def machine(dataflow: str, rule: str, psum_bits: int = 8, bits: int = 9) -> Accelerator:
     """Return a small accelerator."""
     plain = load_accelerator("edge-32x32").model_dump()
     plain["array"] |= {"rows": 4, "cols": 3, "dataflow": dataflow}
