@@ -32,8 +32,9 @@ class ArrayCodes(NamedTuple):
 
 
 class SramCodes(NamedTuple):
-    """One buffer: bytes that one tile may fill, bits of a word, bits read per cycle, whether halves alternate."""
+    """One buffer: its bytes, those one tile may fill, bits of a word, bits read per cycle, whether halves alternate."""
 
+    whole: int
     room: int
     word: int
     port: int
@@ -49,7 +50,7 @@ class MachineCodes(NamedTuple):
         The PEs.
     act, weight, sums
         Activation, weight and accumulator buffer. `room` of `act` is its whole capacity: what is kept there lies
-        beside the tiles that pass through.
+        beside the tiles that pass through. That of `weight` shrinks by what is pinned there.
     sum_bits
         Width of the accumulator memory.
     vector_lanes, requantizer_lanes
@@ -98,14 +99,16 @@ def machine_codes(accelerator: Accelerator, mode: str, batch: int) -> MachineCod
     cores = accelerator.cores
     return MachineCodes(
         array=array_codes(accelerator, mode),
-        act=SramCodes(act.bytes, act.word_bits, act.word_bits * act.banks, int(act.double_buffered)),
+        act=SramCodes(act.bytes, act.bytes, act.word_bits, act.word_bits * act.banks, int(act.double_buffered)),
         weight=SramCodes(
+            weight.bytes,
             weight.bytes // (2 if weight.double_buffered else 1),
             weight.word_bits,
             weight.word_bits * weight.banks,
             int(weight.double_buffered),
         ),
         sums=SramCodes(
+            sums.bytes,
             sums.bytes // (2 if sums.double_buffered else 1),
             sums.word_bits,
             sums.word_bits * sums.banks,

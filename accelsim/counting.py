@@ -75,17 +75,17 @@ def _count(
                 if codes.cores > 1 and codes.split == 1:
                     size = ceil_div(size, codes.cores)
                 out.act_read += ceil_div(size * 8, codes.act.word)
-            out.weight_read += ceil_div(row.weight_bytes * 8, codes.weight.word)
+            out.weight_read += ceil_div((row.stored_bytes + row.fetch_weights) * 8, codes.weight.word)
         out.act_write += ceil_div(row.output_bytes * 8, codes.act.word)
         copied = ceil_div(row.copy_bytes * 8, codes.act.word)
         out.act_read += copied
         out.act_write += copied
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _count_traffic(layer: Any, row: Any, codes: MachineCodes, out: Any) -> None:
     """Count DRAM traffic and its passage through the buffers."""
-    out.weights = row.weight_bytes * row.again_w
+    out.weights = row.weight_bytes * row.again_w + row.fetch_weights
     out.ifmap = row.fetch_first + row.vector_bytes
     second = 0
     if layer.kind != VECTOR:
@@ -115,7 +115,7 @@ def _words(full: int, count: int, last: int, factor: int, word: int) -> int:
     return (count - 1) * ceil_div(full * factor, word) + ceil_div(last * factor, word)
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _count_operands(row: Any, codes: MachineCodes, mapping: Mapping, out: Any) -> None:
     """Count buffer reads of both operands, fold by fold."""
     array, lanes, pack = codes.array, row.products, row.pack
@@ -150,7 +150,7 @@ def _count_operands(row: Any, codes: MachineCodes, mapping: Mapping, out: Any) -
         out.act_read += held
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _count_sums(row: Any, codes: MachineCodes, mapping: Mapping, out: Any) -> None:
     """Count the accumulator buffer's words, and the biases it starts from."""
     array, word, bits = codes.array, codes.sums.word, codes.sum_bits * row.pack
@@ -171,7 +171,7 @@ def _count_sums(row: Any, codes: MachineCodes, mapping: Mapping, out: Any) -> No
     out.weight_read += ceil_div(row.biases * codes.sum_bits, codes.weight.word) * loads
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _count_registers(row: Any, codes: MachineCodes, mapping: Mapping, out: Any) -> None:
     """Count register writes in PEs."""
     array, lanes, groups = codes.array, row.products, row.groups

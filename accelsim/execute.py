@@ -151,9 +151,8 @@ def micro_batch(program: Program) -> int:
     """
     widest, total = 1, 1
     for op in program.ops:
-        sizes = [
-            program.tensors[name].size * ((program.tensors[name].bits + 7) // 8) for name in (*op.inputs, op.output)
-        ]
+        names = (op.output,) if op.kind == "slice" else (*op.inputs, op.output)
+        sizes = [program.tensors[name].size * ((program.tensors[name].bits + 7) // 8) for name in names]
         if isinstance(op, Conv):
             pixels = program.tensors[op.output].size // op.weight.shape[0]
             sizes.append(pixels * int(np.prod(op.weight.shape[1:])) * op.groups)

@@ -68,11 +68,22 @@ def int_matmul(first: NDArray[Any], second: NDArray[Any], bound: int) -> NDArray
     """
     bytes_wide = bound < 2**31 and second.dtype == np.int8 and first.dtype in (np.int8, np.uint8)
     if bytes_wide and int_mm_is_exact(first.dtype == np.uint8):
-        return torch._int_mm(torch.from_numpy(first), torch.from_numpy(second)).numpy()
+        return torch._int_mm(_strided(first), _strided(second)).numpy()
     kind = np.int32 if bound < 2**31 else np.int64
     if bound < FLOAT64_EXACT:
         return _float_matmul(first, second, kind)
     return np.matmul(first.astype(np.int64), second.astype(np.int64))
+
+
+def _strided(matrix: NDArray[Any]) -> torch.Tensor:
+    """Hand a matrix to torch with row-major strides spelled out.
+
+    Along an axis of length one numpy keeps any stride, and ``torch._int_mm`` 2.13 reads a ``[1, n]`` operand with
+    strides (1, 1) as if it were transposed: its result is then uninitialised memory.
+    """
+    if matrix.flags.c_contiguous and 1 not in matrix.shape:
+        return torch.from_numpy(matrix)
+    return torch.from_numpy(np.array(matrix, order="C", copy=True).ravel()).reshape(matrix.shape)
 
 
 def _float_matmul(first: NDArray[Any], second: NDArray[Any], kind: type) -> NDArray[Any]:

@@ -14,7 +14,20 @@ from numpy.typing import NDArray
 
 from accelsim.activity import Event
 from accelsim.execute import operand_bits
-from accelsim.program import Constant, Conv, Duplicate, Gather, MatMul, Norm, Op, Program, Requantize, Softmax, Table, gemm_view
+from accelsim.program import (
+    Constant,
+    Conv,
+    Duplicate,
+    Gather,
+    MatMul,
+    Norm,
+    Op,
+    Program,
+    Requantize,
+    Softmax,
+    Table,
+    gemm_view,
+)
 from accelsim.vector import Work, lane_work
 
 CONV, MATMUL, VECTOR = 0, 1, 2

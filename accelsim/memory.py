@@ -177,8 +177,10 @@ def _fill_tile(
     if ends:
         elements = ceil_div(_share(row.requantized, part), codes.requantizer_lanes)
         tile.vector, tile.vector_rest = elements // tile.steps, elements % tile.steps
+    params = row.fetch_weights if first else 0
     if fresh[0]:
-        tile.load_weights = transfer_cycles(_share(row.weight_bytes, weights), codes.bytes_per_cycle)
+        params += _share(row.weight_bytes, weights)
+    tile.load_weights = transfer_cycles(params, codes.bytes_per_cycle)
     acts = row.fetch_first if first else 0
     if fresh[1] and not row.act_kept:
         acts += _share(footprint(layer, row, m, k), groups / row.pack)
@@ -219,7 +221,7 @@ def _fill(layers: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64]
     return used
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _fill_vector(row: Any, codes: MachineCodes, tiles: Any, used: int) -> int:
     """Write a vector op: equal tiles, the rest in the last."""
     cycles = max(ceil_div(row.lane_cycles, codes.vector_lanes), ceil_div(row.requantized, codes.requantizer_lanes))
@@ -236,7 +238,7 @@ def _fill_vector(row: Any, codes: MachineCodes, tiles: Any, used: int) -> int:
         rest = part == 1
         tile.vector = cycles // count + (cycles % count if rest else 0)
         acts = loaded // count + (loaded % count if rest else 0)
-        weights = row.weight_bytes if tile.first else 0
+        weights = row.weight_bytes + row.fetch_weights if tile.first else 0
         if tile.first:
             acts += row.fetch_first
         tile.load_weights = transfer_cycles(weights, codes.bytes_per_cycle)
@@ -253,7 +255,7 @@ def _fill_vector(row: Any, codes: MachineCodes, tiles: Any, used: int) -> int:
     return used
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _fill_groups(layer: Any, row: Any, codes: MachineCodes, tiles: Any, used: int) -> int:
     """Write a layer whose tiles are whole groups: first, equal ones between, last."""
     trips = row.trips_g
@@ -272,7 +274,7 @@ def _fill_groups(layer: Any, row: Any, codes: MachineCodes, tiles: Any, used: in
     return used
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _fill_loops(
     layer: Any, row: Any, codes: MachineCodes, places: NDArray[np.int64], group: int, tiles: Any, used: int
 ) -> int:
@@ -320,7 +322,7 @@ def _fill_loops(
     return used
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _nest(places: NDArray[np.int64], order: int, trips: tuple[int, int, int]) -> tuple[int, int, int]:
     """Return the loops (0 m, 1 k, 2 n), outermost first; loops of one turn go outside, where they do no harm."""
     nest = np.empty(3, dtype=np.int64)

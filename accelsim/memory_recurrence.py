@@ -50,7 +50,7 @@ def solve(tiles: NDArray[Any], layers: int, codes: MachineCodes) -> tuple[int, N
     return int(_solve(tiles, double, codes.latency, waits, ends)), waits, ends
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _following(tiles: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return, per row, cycles of the next row's load of weights (anywhere) and of activations (in the layer)."""
     weights = np.zeros(tiles.size, dtype=np.int64)
@@ -109,7 +109,7 @@ def _solve(
     return int(final)
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _steady(tile: Any, now: NDArray[np.int64], before: NDArray[np.int64]) -> bool:
     """Tell whether all times moved alike in the last tile, those apart that such tiles neither change nor look at."""
     moved = now[_ARRAY] - before[_ARRAY]
@@ -130,7 +130,7 @@ def _steady(tile: Any, now: NDArray[np.int64], before: NDArray[np.int64]) -> boo
     return True
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _tile(
     tile: Any,
     double: tuple[int, int, int],
@@ -181,7 +181,7 @@ def _tile(
     now[_ARRAY] = now[_VECTOR] = now[_BEFORE] = end
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _steps(tile: Any, double: int, ready: int, now: NDArray[np.int64], wait: NDArray[np.int64]) -> None:
     """Run the steps of a tile: the array, and the requantizer behind it."""
     array, vector, earlier = ready, now[_VECTOR], now[_BEFORE]

@@ -3,7 +3,9 @@
 Outputs stay in the activation buffer when they fit beside everything still needed, and the next layer's working set
 still fits (an eighth of the buffer is enough for what merely passes through). Otherwise they go to DRAM and every
 reader fetches them. A network input that several layers read is kept after the first; one that a single layer reads
-passes through in tiles. Parameters are fetched for every batch.
+passes through in tiles. Parameters are fetched for every batch. Those that several layers share (`Op.shares`: the steps
+of a recurrent layer) are pinned in half of the weight buffer as far as they fit, the most used first, and fetched once;
+others are fetched by every layer that uses them.
 
 Assumption (A): tensors lie in memory in lines (rows of a map, vectors of a sequence), each rounded up to a word of the
 activation buffer; a layer's weights in lines of one filter or of one k, whichever packs tighter, rounded up to a word
@@ -30,8 +32,8 @@ PLAN_DTYPE = np.dtype(
             "kind", "m", "k", "n", "groups", "active", "images",
             # PE: products and cycles of an operation; widths in memory
             "products", "steps", "weight_bits", "act_bits",
-            # bytes: parameters stored and fetched, first and second operand, result, copies of duplicated channels, a vector op's inputs
-            "stored_bytes", "weight_bytes", "act_bytes", "second_bytes", "output_bytes", "copy_bytes", "vector_bytes",
+            # bytes: parameters stored and passing through in tiles, whether pinned and what that fetches, first and second operand, result, copies of duplicated channels, a vector op's inputs
+            "stored_bytes", "weight_bytes", "pinned", "fetch_weights", "act_bytes", "second_bytes", "output_bytes", "copy_bytes", "vector_bytes",
             # elements beside the product
             "requantized", "lane_cycles", "copies", "halved", "biases", "broadcast_bits",
             # what is on chip, what is stored although kept, what is left for tiles
@@ -92,6 +94,7 @@ def make_schedule(
     """
     sizes = np.empty(len(table.tensors), dtype=np.int64)
     plan = describe(table, codes, pe_work, samples, sizes)
+    codes = _pin(table, plan, codes, None if fixed is None else fixed.plan["pinned"])
     if fixed is None:
         kept = np.zeros(len(table.tensors), dtype=np.int64)
         _keep(table.layers, table.tensors, table.reads, sizes, kept, codes.act.room)
@@ -113,9 +116,35 @@ def share_schedule(
     """Return the schedule of the core with the smallest share, tiles and residency as on the others."""
     sizes = np.empty(len(table.tensors), dtype=np.int64)
     plan = describe(table, codes, pe_work, samples, sizes, last=True)
+    _pin(table, plan, codes, main.plan["pinned"])
     _place(table.layers, table.tensors, table.reads, sizes, main.kept, codes, plan)
     take_tiles(main.plan, plan)
     return Schedule(plan, main.kept, sizes, samples)
+
+
+def _pin(
+    table: LayerTable, plan: NDArray[Any], codes: MachineCodes, pinned: NDArray[np.int64] | None
+) -> MachineCodes:
+    """Decide which shared parameters stay in the weight buffer (or take over `pinned`); return what room is left."""
+    owners = table.layers["owner"]
+    own = owners == np.arange(len(owners))
+    plan["stored_bytes"][~own] = 0
+    if own.all():
+        return codes
+    used = 0
+    if pinned is None:
+        uses = np.bincount(owners, minlength=len(owners))
+        pinned = np.zeros(len(owners), dtype=np.int64)
+        for owner in sorted(np.flatnonzero(uses > 1).tolist(), key=lambda place: -uses[place]):
+            size = int(plan["weight_bytes"][owner])
+            if used + size <= codes.weight.whole // 2:
+                pinned[owners == owner] = 1
+                used += size
+    plan["pinned"] = pinned
+    plan["fetch_weights"] = np.where(own & (pinned == 1), plan["weight_bytes"], 0)
+    plan["weight_bytes"][pinned == 1] = 0
+    room = (codes.weight.whole - used) // (2 if codes.weight.double else 1)
+    return codes._replace(weight=codes.weight._replace(room=room))
 
 
 def take_tiles(source: NDArray[Any], target: NDArray[Any]) -> None:
@@ -195,7 +224,7 @@ def _describe(
         _share_bytes(layer, row, codes, reads, sizes)
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _share_product(layer: Any, row: Any, codes: MachineCodes, samples: int, last: bool) -> None:
     row.m, row.k, row.n, row.groups = layer.m, layer.k, layer.n, layer.groups
     if layer.kind == CONV:
@@ -209,7 +238,7 @@ def _share_product(layer: Any, row: Any, codes: MachineCodes, samples: int, last
             row.n, row.active = share_of(row.n, codes.cores, last)
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _share_rest(layer: Any, row: Any, codes: MachineCodes, samples: int, last: bool) -> None:
     """Fill in elements of requantizer and vector unit."""
     row.requantized, row.lane_cycles = layer.requantized * samples, layer.lane_cycles * samples
@@ -229,7 +258,7 @@ def _share_rest(layer: Any, row: Any, codes: MachineCodes, samples: int, last: b
             row.biases = ceil_div(row.biases * mine, all_outputs)
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _share_bytes(layer: Any, row: Any, codes: MachineCodes, reads: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
     bits = layer.biases * codes.sum_bits + layer.scale_bits + layer.table_bits + layer.gather_bits
     outputs = layer.n * layer.groups
@@ -243,12 +272,11 @@ def _share_bytes(layer: Any, row: Any, codes: MachineCodes, reads: NDArray[np.in
     row.output_bytes = sizes[layer.output]
     copied = stored_bits(layer.copy_bits, codes.storage)
     row.copy_bytes = ceil_div(row.copies * copied, 8)
-    first = reads[layer.reads_from]
     if layer.kind == VECTOR:
         for item in range(layer.reads_from, layer.reads_to):
             row.vector_bytes += sizes[reads[item]]
     else:
-        row.act_bytes = sizes[first]
+        row.act_bytes = sizes[reads[layer.reads_from]]
     if layer.kind == MATMUL:
         row.second_bytes = sizes[reads[layer.reads_to - 1]]
     if codes.split == BY_OUTPUTS:
@@ -334,8 +362,7 @@ def _place(
     fetched = np.zeros(tensors.size, dtype=np.int64)
     for place in range(layers.size):
         layer, row = layers[place], plan[place]
-        first = reads[layer.reads_from]
-        row.act_kept = kept[first]
+        row.act_kept = kept[reads[layer.reads_from]] if layer.kind != VECTOR else 1
         row.second_kept = kept[reads[layer.reads_to - 1]] if layer.kind == MATMUL else 1
         row.output_kept = kept[layer.output]
         row.store_output = int(tensors[layer.output].output or not kept[layer.output])
@@ -394,7 +421,7 @@ def _cut(layers: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64])
                 row.trips_g = ceil_div(row.groups, row.tile_groups)
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _cut_vector(row: Any, codes: MachineCodes) -> None:
     passing = row.vector_bytes + (0 if row.output_kept else row.output_bytes)
     passing *= 2 if codes.act.double else 1
@@ -403,7 +430,7 @@ def _cut_vector(row: Any, codes: MachineCodes) -> None:
     row.trips_k = row.trips_n = row.tile_m = row.tile_k = row.tile_n = 1
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _alike(first: Any, one: Any, second: Any, other: Any) -> bool:
     """Tell whether two layers have the same tiles."""
     if one.m != other.m or one.k != other.k or one.n != other.n or one.groups != other.groups:
@@ -426,7 +453,7 @@ def _alike(first: Any, one: Any, second: Any, other: Any) -> bool:
     )
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _copy_tiles(source: Any, target: Any) -> None:
     target.tile_m, target.tile_k, target.tile_n = source.tile_m, source.tile_k, source.tile_n
     target.tile_groups, target.order, target.stream_tile = source.tile_groups, source.order, source.stream_tile

@@ -94,7 +94,7 @@ def _next(parts: int, blocks: int) -> int:
     return min(following, blocks) if parts < blocks else blocks + 1
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _largest_m(layer: Any, plan: Any, codes: MachineCodes, step: int, tile_k: int, tile_n: int, limit: int) -> int:
     """Return the largest tile of m, in whole `step` and at most `limit`, whose staged data fit; 0 if none does."""
     high = max(1, min(ceil_div(plan.m, step), limit // step))
@@ -224,7 +224,7 @@ def _try_orders(layer: Any, plan: Any, sums: int, places: NDArray[np.int64], bes
             best[4], best[5], best[6], best[7] = plan.tile_m, plan.tile_k, plan.tile_n, plan.stream_tile
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _cut_depth(
     layer: Any, plan: Any, codes: MachineCodes, sums: int, places: NDArray[np.int64], best: NDArray[np.int64]
 ) -> None:
@@ -242,7 +242,7 @@ def _cut_depth(
             return
 
 
-@njit(inline="always")
+@njit(cache=True)
 def _take(plan: Any, best: NDArray[np.int64]) -> None:
     """Write the chosen tiles into `plan`."""
     plan.order, plan.tile_m, plan.tile_k, plan.tile_n = best[3], best[4], best[5], best[6]
@@ -251,7 +251,7 @@ def _take(plan: Any, best: NDArray[np.int64]) -> None:
     plan.trips_n = ceil_div(plan.n, plan.tile_n)
 
 
-@njit(inline="always")
+@njit(cache=True)
 def groups_together(layer: Any, plan: Any, codes: MachineCodes) -> int:
     """Return how many groups, each whole, one tile takes: as many packs as fit."""
     one_staged = max(1, staged_bytes(layer, plan, codes, plan.m, plan.k, plan.n))

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant.graph import Graph, Node, replace_node
+from quant.ocs_lstm import lstm_matrices
 from quant.ocs_widen import find_producer, widen
 from quant.transform import NO_CONTEXT, Context
 
@@ -202,19 +203,37 @@ class SplitOutliers:
             Where a layer is split already.
         """
         for node in graph.nodes:
+            if node.op == "lstm" and node.name not in context.protected:
+                graph = self._split_lstm(graph, node)
             if node.name in context.protected or not splittable(node):
                 continue
-            channels = node.params["weight"].shape[1]
-            count = dict(self.splits).get(node.name, 0) if self.splits else split_count(self.ratio, channels)
+            count = self._count(node.name, node.params["weight"])
             if count and "ocs" in node.notes:
                 raise ValueError(f"ocs: layer {node.name!r} is split already; list ocs once, with a larger ratio")
             if count:
                 graph = self._split(graph, node, count)
         return graph
 
+    def _count(self, layer: str, weight: NDArray[Any]) -> int:
+        return dict(self.splits).get(layer, 0) if self.splits else split_count(self.ratio, weight.shape[1])
+
+    def _record(self, weight: NDArray[Any], count: int) -> SplitRecord:
+        return SplitRecord(weight.shape[1], select_splits(weight, count, self.threshold_ratio), self.naive)
+
+    def _split_lstm(self, graph: Graph, node: Node) -> Graph:
+        """Note the splits of both matrices; x and h are duplicated by lowering (`quant.ocs_lstm`)."""
+        records = {}
+        for note, (name, weight) in lstm_matrices(node).items():
+            count = self._count(name, weight)
+            if count and note in node.notes:
+                raise ValueError(f"ocs: layer {name!r} is split already; list ocs once, with a larger ratio")
+            if count:
+                records[note] = self._record(weight, count)
+        return replace_node(graph, node.name, node.with_notes(**records)) if records else graph
+
     def _split(self, graph: Graph, node: Node, count: int) -> Graph:
         weight = node.params["weight"]
-        record = SplitRecord(weight.shape[1], select_splits(weight, count, self.threshold_ratio), self.naive)
+        record = self._record(weight, count)
         wider = node.with_params(weight=expand(weight, record)).with_notes(ocs=record)
         if self.form == "widen":
             found = find_producer(graph, node)

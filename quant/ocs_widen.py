@@ -51,6 +51,8 @@ def find_producer(graph: Graph, layer: Node) -> Widening:
             return Widening(tuple(path))
         if not _passes(graph, node, len(shape) - 1 if last else 0):
             return Widening(reason=f"{tensor} comes from {node.op}")
+        # in front of a flatten that only drops axes of length one, channels are on axis 0
+        last = last and node.op != "flatten"
         reader = node
 
 

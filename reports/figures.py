@@ -14,6 +14,9 @@ CHARACTER = 7.2
 
 ROW = 30
 BAR = 16
+THIN = 3
+"""A part no wider than this has no edge, which would hide it."""
+
 NARROW = 460
 """Below this width labels stand above their bars."""
 
@@ -147,7 +150,8 @@ def _stack(
     for key, value in bar.parts.items():
         if value > 0:
             part = f", {100 * value / bar.total:.1f} %" if share else ""
-            drawing.rect(x, y, value * scale, BAR, f"part c-{key}", f"{bar.label}: {name(key)} {text(value)}{part}")
+            edged = "part " if value * scale > THIN else ""
+            drawing.rect(x, y, value * scale, BAR, f"{edged}c-{key}", f"{bar.label}: {name(key)} {text(value)}{part}")
             x += value * scale
 
 

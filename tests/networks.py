@@ -26,6 +26,10 @@ class Shapes:
         self.tensors[name] = Tensor(name=name, shape=shape, bits=bits, signed=signed, low=low, high=high, kind=kind)
         return name
 
+    @staticmethod
+    def top(bits: int) -> int:
+        return (1 << bits) - 1
+
     def input(self, shape: Shape) -> str:
         return self.tensor("input", shape, 8)
 
@@ -61,7 +65,7 @@ class Shapes:
         out = self.tensor(f"{name}.out", shape, self.act_bits)
         self.ops.append(
             Requantize(
-                name=f"{name}.requantize", inputs=(acc,), output=out, multiplier=np.ones(shape[-1]), low=0, high=255
+                name=f"{name}.requantize", inputs=(acc,), output=out, multiplier=np.ones(shape[-1]), low=0, high=self.top(self.act_bits)
             )
         )
         return out
@@ -73,7 +77,7 @@ class Shapes:
         out = self.tensor(f"{name}.out", (*source.shape[:-1], channels + splits), source.bits)
         zeros = np.zeros_like(index)
         self.ops.append(
-            Duplicate(name=name, inputs=(x,), output=out, source=index, offset=zeros, shift=zeros, low=0, high=255)
+            Duplicate(name=name, inputs=(x,), output=out, source=index, offset=zeros, shift=zeros, low=0, high=source.high)
         )
         return out
 
@@ -82,7 +86,7 @@ class Shapes:
         self.ops.append(
             Add(
                 name=name, inputs=(first, second), output=out, multipliers=(1.0, 1.0), zero_points=(0, 0), zero_out=0,
-                low=0, high=255,
+                low=0, high=self.top(self.act_bits),
             )
         )  # fmt: skip
         return out
@@ -91,7 +95,7 @@ class Shapes:
         height, width, channels = self.tensors[x].shape
         pad = kernel // 2
         shape = ((height + 2 * pad - kernel) // stride + 1, (width + 2 * pad - kernel) // stride + 1, channels)
-        out = self.tensor(f"{name}.out", shape, self.act_bits)
+        out = self.tensor(f"{name}.out", shape, self.tensors[x].bits)
         self.ops.append(
             MaxPool(
                 name=name, inputs=(x,), output=out, kernel=(kernel,) * 2, stride=(stride,) * 2, padding=(pad,) * 4
@@ -105,7 +109,7 @@ class Shapes:
         self.ops.append(
             AvgPool(
                 name=name, inputs=(x,), output=out, kernel=(height, width), stride=(1, 1), multiplier=1.0, zero_in=0,
-                zero_out=0, low=0, high=255,
+                zero_out=0, low=0, high=self.top(self.act_bits),
             )
         )  # fmt: skip
         return out

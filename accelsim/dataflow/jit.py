@@ -10,8 +10,7 @@ edits here: clear the caches (`__pycache__`) after changing this file.
 
 from typing import Any
 
-from numba import njit, types
-from numba.core import config
+from numba import config, njit, types
 from numba.extending import intrinsic
 
 compiled: Any = njit(cache=True, _nrt=False, forceinline=True)  # type: ignore[call-overload]
@@ -33,5 +32,5 @@ def _flips_in_python(old: Any, new: Any, mask: Any) -> int:
     return ((int(old) ^ int(new)) & int(mask) & ((1 << 8 * mask.itemsize) - 1)).bit_count()
 
 
-flips = _flips_in_python if config.DISABLE_JIT else _flips
+flips = _flips_in_python if config.DISABLE_JIT else _flips  # type: ignore[attr-defined]
 """``flips(old, new, mask)``: bits in which two integers of one width differ, under a mask of that width."""

@@ -257,7 +257,7 @@ def _planes(shape: kernel.Shape, dtype: type[np.integer[Any]]) -> kernel.Planes:
         before=np.zeros(cells, dtype=dtype),
         last=np.zeros(shape.cols * shape.lanes, dtype=np.int32),
         valid_last=np.zeros(shape.cols * shape.lanes, dtype=np.int32),
-        scratch=np.zeros(shape.rows, dtype=dtype),
+        scratch=np.zeros(shape.rows + 1, dtype=dtype),
         sum_mask=np.array([(1 << shape.bits) - 1 if shape.bits < 64 else -1], dtype=np.int64).astype(dtype),
     )
 

@@ -70,7 +70,7 @@ class Planes(NamedTuple):
     before: NDArray[Any]  # [cols, rows], what a sum register held when a bias took its place
     last: NDArray[Any]  # [cols * lanes], what the bottom row's weight registers hold
     valid_last: NDArray[Any]
-    scratch: NDArray[Any]  # [rows]
+    scratch: NDArray[Any]  # [rows + 1]
     sum_mask: NDArray[Any]  # [1], of the sums' type
 
 
@@ -308,12 +308,12 @@ def _drain(planes, shape, data, folds, f, age, tally):
         step = age - c
         data.outputs[folds[f, 2] + rows - 1 - step, folds[f, 4] + c] = idle[c, rows - 1]
         for r in range(rows):
-            planes.scratch[r] = idle[c, r]
-        for r in range(step + 1, rows):
-            idle[c, r] = planes.scratch[r - 1]
+            planes.scratch[r + 1] = idle[c, r]
+        for r in range(rows):
+            idle[c, r] = planes.scratch[r] if r > step else planes.scratch[r + 1]
         if shape.activity:
             for r in range(step + 1, rows):
-                tally[_SUM_TOGGLES] += flips(planes.scratch[r], idle[c, r], planes.sum_mask[0])
+                tally[_SUM_TOGGLES] += flips(planes.scratch[r + 1], idle[c, r], planes.sum_mask[0])
             if c < n_used:
                 tally[_SUM_WRITES] += max(0, min(rows - 1 - step, m_used))
                 tally[_OUTPUT_WRITES] += 1 if rows - 1 - step < m_used else 0

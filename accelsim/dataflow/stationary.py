@@ -313,7 +313,7 @@ def _planes(shape: kernel.Shape, lane_type: type[np.integer[Any]]) -> kernel.Pla
         product_cells=products.reshape(shape.depth, shape.cols, shape.rows),
         flat_selected=selected.reshape(-1),
         flat_useful=useful.reshape(-1),
-        scratch=np.zeros(shape.rows, dtype=np.int32),
+        scratch=np.zeros(shape.rows + 1, dtype=np.int32),
         sum_mask=np.array([shape.sum_mask], dtype=np.int64).astype(lane_type),
     )
 

@@ -79,7 +79,7 @@ class Planes(NamedTuple):
     product_cells: NDArray[Any]  # [depth, cols, rows]
     flat_selected: NDArray[Any]
     flat_useful: NDArray[Any]
-    scratch: NDArray[Any]  # [rows]
+    scratch: NDArray[Any]  # [rows + 1]
     sum_mask: NDArray[Any]  # [1], of the sums' type: the bits of a sum register
 
 
@@ -266,11 +266,11 @@ def _load(banks, scratch, still, folds, f, age):
     for c in range(max(0, age - rows + 1), min(cols, age + 1)):
         step = age - c
         for lane in range(lanes):
-            for r in range(step):
-                scratch[r] = banks[bank, c, lane, r]
-            for r in range(1, step + 1):
-                banks[bank, c, lane, r] = scratch[r - 1]
-            banks[bank, c, lane, 0] = still[k0 + (rows - 1 - step) * lanes + lane, c0 + c]
+            scratch[0] = still[k0 + (rows - 1 - step) * lanes + lane, c0 + c]
+            for r in range(rows):
+                scratch[r + 1] = banks[bank, c, lane, r]
+            for r in range(rows):
+                banks[bank, c, lane, r] = scratch[r] if r <= step else scratch[r + 1]
 
 
 @compiled

@@ -52,25 +52,22 @@ def run_trace(dataflow: Dataflow, job: Job) -> TraceRun:
         "sums": rules.acc_bits if resident else rules.psum_bits,
     }
     toggles = dict.fromkeys(widths, 0)
-    outputs, hops, totals = (np.zeros(gemm.m * gemm.n, dtype=np.int64) for _ in range(3))
+    outputs, hops, totals = (np.zeros((gemm.m, gemm.n), dtype=np.int64) for _ in range(3))
     before: Cycle | None = None
     for cycle in trace(dataflow, job):
         if before is not None:
             for name, bits in widths.items():
                 toggles[name] += distance(getattr(before, name), getattr(cycle, name), bits)
         done = cycle.total_final & (cycle.output >= 0)
-        outputs[cycle.output[done]] = cycle.total[done]
+        outputs.flat[cycle.output[done]] = cycle.total[done]
         _count(totals if resident else hops, cycle.owners, cycle.overflows)
         _count(totals, cycle.owners, cycle.bias_overflows)
         _count(totals, cycle.output, cycle.total_overflows)
         _count(totals, cycle.output, cycle.total_bias_overflows)
         before = cycle
     assert before is not None
-    outputs, hops, totals = (array.reshape(gemm.m, gemm.n) for array in (outputs, hops, totals))
-    return TraceRun(
-        outputs, hops, totals, before.index, toggles["weights"], toggles["activations"], toggles["sums"]
-    )
+    return TraceRun(outputs, hops, totals, before.index, toggles["weights"], toggles["activations"], toggles["sums"])
 
 
 def _count(events: Ints, places: Ints, happened: Bools) -> None:
-    np.add.at(events, places[happened & (places >= 0)], 1)
+    np.add.at(events.reshape(-1), places[happened & (places >= 0)], 1)

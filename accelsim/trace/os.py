@@ -188,9 +188,7 @@ class OutputStationary:
         left, top = self._row_lines.put(entering), self._column_lines.put(weights)
         return left, top, self._bias, drain, hop_right(leaving[None], self._leaving)
 
-    def _clock(
-        self, left: Ints, top: Ints, bias: Ints, draining: Ints, drain_bank: Ints
-    ) -> tuple[Ints, Bools, Bools]:
+    def _clock(self, left: Ints, top: Ints, bias: Ints, draining: Ints, drain_bank: Ints) -> tuple[Ints, Bools, Bools]:
         """Clock operands and sums; return owners, overflows and biases out of range, by PE."""
         rules, banks = self._job.accumulation, np.arange(self._job.banks)[:, None, None]
         x, w = hop_right(left, self._x), hop_down(top, self._w)

@@ -13,7 +13,7 @@ from accelsim.trace.base import Bools, Cycle, Ints, Lines, hop_down, hop_right, 
 
 @dataclass(frozen=True, eq=False)
 class _Fold:
-    """One fold: ``stream[t, R, L]``, ``still[R, C, L]``, ``bias[t, C]``, ``output[t, C]``, whether k begins and ends."""
+    """One fold: ``stream[t, R, L]``, ``still[R, C, L]``, ``bias[t, C]``, ``output[t, C]``; does k begin, end?"""
 
     stream: Ints
     still: Ints

@@ -63,3 +63,12 @@ def test_self_test_refuses_an_engine_that_saturates_pairs(monkeypatch: pytest.Mo
         assert not int_gemm.int_mm_is_exact(False)
     finally:
         int_gemm.int_mm_is_exact.cache_clear()
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 2), (1, 1, 3), (1, 5, 4), (4, 5, 1), (1, 1, 1)])
+def test_axes_of_length_one_with_any_stride_are_multiplied_right(shape: tuple[int, int, int]) -> None:
+    m, k, n = shape
+    a = np.arange(m * k, dtype=np.uint8).reshape(k, m).T
+    b = np.ascontiguousarray(np.arange(1, k * n + 1, dtype=np.int8).reshape(n, k).T)
+    for _ in range(20):
+        assert np.array_equal(int_matmul(a, b, 2**20), a.astype(np.int64) @ b.astype(np.int64))

@@ -1,0 +1,138 @@
+// Test bench of ws.v and is.v: operands from memh files in +dir=DIR, in DIR/ID; writes every edge and every register of
+// every cycle to DIR/ID/dump.txt, one line a cycle, until one cycle after the last.
+module bench_stationary #(
+    parameter ID = 0,
+    parameter INPUTS_STAY = 0,
+    parameter ROWS = 4,
+    parameter COLS = 4,
+    parameter WEIGHT_BITS = 8,
+    parameter WEIGHT_SIGNED = 1,
+    parameter ACT_BITS = 8,
+    parameter ACT_SIGNED = 1,
+    parameter PSUM_BITS = 24,
+    parameter PSUM_SATURATE = 0,
+    parameter ACC_BITS = 32,
+    parameter ACC_SATURATE = 0,
+    parameter LANES = 1,
+    parameter DEPTH = 1,
+    parameter BANKS = 1
+) (
+    input wire clk,
+    output reg done
+);
+    localparam BIAS_BITS = 64;
+    localparam PLACES = 64;
+    localparam WORDS = 4096;
+    localparam MOVING = LANES * (INPUTS_STAY != 0 ? WEIGHT_BITS : ACT_BITS);
+    localparam STILL = LANES * (INPUTS_STAY != 0 ? ACT_BITS : WEIGHT_BITS);
+    localparam BIASES = INPUTS_STAY != 0 ? 1 : COLS;
+
+    reg [15:0] size [0:0];
+    reg [63:0] folds [0:WORDS-1];
+    reg [ROWS*MOVING-1:0] streams [0:WORDS-1];
+    reg [COLS*STILL-1:0] loads [0:WORDS-1];
+    reg [BIASES*BIAS_BITS-1:0] biases [0:WORDS-1];
+    reg [8*512-1:0] dir, path;
+    integer file;
+    initial begin
+        if (!$value$plusargs("dir=%s", dir)) $finish;
+        $sformat(path, "%0s/%0d/size.memh", dir, ID);
+        $readmemh(path, size);
+        $sformat(path, "%0s/%0d/folds.memh", dir, ID);
+        $readmemh(path, folds, 0, {16'd0, size[0]} - 1);
+        $sformat(path, "%0s/%0d/streams.memh", dir, ID);
+        $readmemh(path, streams);
+        $sformat(path, "%0s/%0d/loads.memh", dir, ID);
+        $readmemh(path, loads);
+        $sformat(path, "%0s/%0d/biases.memh", dir, ID);
+        $readmemh(path, biases);
+        $sformat(path, "%0s/%0d/dump.txt", dir, ID);
+        file = $fopen(path, "w");
+    end
+
+    reg reset, run;
+    wire busy;
+    wire [15:0] fold, load_address, stream_address, bias_address;
+    wire [63:0] now = folds[fold];
+    wire [COLS*PSUM_BITS-1:0] bottom;
+    wire [COLS*ACC_BITS-1:0] total;
+    wire [COLS-1:0] bottom_valid, total_final, total_overflow, total_bias_overflow;
+    wire [ROWS*COLS-1:0] overflow;
+    wire [ROWS*MOVING-1:0] left;
+    wire [COLS*STILL-1:0] top;
+    wire [ROWS-1:0] select, shift;
+    wire load_bank;
+    wire [ROWS*COLS*MOVING-1:0] moving;
+    wire [BANKS*ROWS*COLS*STILL-1:0] still;
+    wire [ROWS*COLS*PSUM_BITS-1:0] sums;
+
+    genvar r, c;
+    generate
+        if (INPUTS_STAY != 0) begin : g
+            is #(
+                .ROWS(ROWS), .COLS(COLS), .WEIGHT_BITS(WEIGHT_BITS), .WEIGHT_SIGNED(WEIGHT_SIGNED),
+                .ACT_BITS(ACT_BITS), .ACT_SIGNED(ACT_SIGNED), .PSUM_BITS(PSUM_BITS), .PSUM_SATURATE(PSUM_SATURATE),
+                .BIAS_BITS(BIAS_BITS), .ACC_BITS(ACC_BITS), .ACC_SATURATE(ACC_SATURATE), .LANES(LANES),
+                .DEPTH(DEPTH), .BANKS(BANKS), .PLACES(PLACES)
+            ) dut (
+                .clk(clk), .reset(reset), .run(run), .busy(busy), .fold_count(size[0]), .fold(fold),
+                .fold_length(now[15:0]), .fold_first(now[16]), .fold_final(now[32]), .fold_bias(now[63:48]),
+                .activation_address(load_address), .activation_word(loads[load_address]),
+                .weight_address(stream_address), .weight_word(streams[stream_address]),
+                .bias_address(bias_address), .bias_word(biases[bias_address]), .bottom(bottom),
+                .bottom_valid(bottom_valid), .overflow(overflow), .total(total), .total_final(total_final),
+                .total_overflow(total_overflow), .total_bias_overflow(total_bias_overflow)
+            );
+        end else begin : g
+            ws #(
+                .ROWS(ROWS), .COLS(COLS), .WEIGHT_BITS(WEIGHT_BITS), .WEIGHT_SIGNED(WEIGHT_SIGNED),
+                .ACT_BITS(ACT_BITS), .ACT_SIGNED(ACT_SIGNED), .PSUM_BITS(PSUM_BITS), .PSUM_SATURATE(PSUM_SATURATE),
+                .BIAS_BITS(BIAS_BITS), .ACC_BITS(ACC_BITS), .ACC_SATURATE(ACC_SATURATE), .LANES(LANES),
+                .DEPTH(DEPTH), .BANKS(BANKS), .PLACES(PLACES)
+            ) dut (
+                .clk(clk), .reset(reset), .run(run), .busy(busy), .fold_count(size[0]), .fold(fold),
+                .fold_length(now[15:0]), .fold_first(now[16]), .fold_final(now[32]), .fold_bias(now[63:48]),
+                .weight_address(load_address), .weight_word(loads[load_address]),
+                .activation_address(stream_address), .activation_word(streams[stream_address]),
+                .bias_address(bias_address), .bias_word(biases[bias_address]), .bottom(bottom),
+                .bottom_valid(bottom_valid), .overflow(overflow), .total(total), .total_final(total_final),
+                .total_overflow(total_overflow), .total_bias_overflow(total_bias_overflow)
+            );
+        end
+        for (r = 0; r < ROWS; r = r + 1) begin : g_row
+            for (c = 0; c < COLS; c = c + 1) begin : g_col
+                assign moving[(r*COLS + c)*MOVING +: MOVING] = g.dut.core.array.g_row[r].g_col[c].pe.moving;
+                assign sums[(r*COLS + c)*PSUM_BITS +: PSUM_BITS] = g.dut.core.array.g_row[r].g_col[c].pe.sum;
+                assign still[(r*COLS + c)*STILL +: STILL] = g.dut.core.array.g_row[r].g_col[c].pe.still_0;
+                if (BANKS == 2) begin : g_two
+                    assign still[((ROWS + r)*COLS + c)*STILL +: STILL] =
+                        g.dut.core.array.g_row[r].g_col[c].pe.g_two.still_1;
+                end
+            end
+        end
+    endgenerate
+    assign left = g.dut.core.array.left;
+    assign top = g.dut.core.array.top;
+    assign select = g.dut.core.array.select;
+    assign shift = g.dut.core.array.shift;
+    assign load_bank = g.dut.core.array.load_bank;
+
+    initial begin
+        reset = 1'b1;
+        run = 1'b0;
+        done = 1'b0;
+    end
+    always @(posedge clk) begin
+        reset <= 1'b0;
+        run <= !reset;
+        if (run && !done) begin
+            $fwrite(file, "%h %h %h %h %h %h %h ", left, top, select, shift, load_bank, bottom, bottom_valid);
+            $fwrite(file, "%h %h %h %h ", total, total_final, total_overflow, total_bias_overflow);
+            $fwrite(file, "%h %h %h %h\n", moving, still, sums, overflow);
+            if (!busy) begin
+                $fclose(file);
+                done <= 1'b1;
+            end
+        end
+    end
+endmodule
