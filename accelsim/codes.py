@@ -160,4 +160,4 @@ def rounded_bits(rows: int, length: int, bits: int, word: int) -> int:
 @njit(cache=True)
 def transfer_cycles(count: int, rate: float) -> int:
     """Return the cycles that the DRAM channel is busy with `count` bytes."""
-    return int(math.ceil(count / rate)) if count > 0 else 0
+    return math.ceil(count / rate) if count > 0 else 0

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from accelsim.arith import Accumulation, Overflow
+from accelsim.technology import dram_type
 
 MAX_YAML_BYTES = 1 << 20
 
@@ -71,6 +72,11 @@ class Pe(_Part):
 
     @model_validator(mode="after")
     def _bricks(self) -> Self:
+        if self.type == "composable" and min(self.weight_bits, self.act_bits) < self.brick_bits:
+            raise ValueError(
+                f"composable PEs are at least one brick wide (got {self.weight_bits}×{self.act_bits} of "
+                f"brick_bits={self.brick_bits}); narrow the bricks"
+            )
         if self.type == "composable" and not {self.weight_bits, self.act_bits} <= {4, 8, 16}:
             raise ValueError(
                 f"composable PEs are 4, 8 or 16 bits wide (got {self.weight_bits}×{self.act_bits}); "
@@ -113,6 +119,20 @@ class Sram(_Part):
     banks: int = Field(default=1, ge=1, le=1024)
     double_buffered: bool = True
 
+    @property
+    def tile_bytes(self) -> int:
+        """Bytes that one tile may fill: half where halves alternate."""
+        return self.bytes // 2 if self.double_buffered else self.bytes
+
+    @model_validator(mode="after")
+    def _word(self) -> Self:
+        if 8 * self.bytes < self.banks * self.word_bits:
+            raise ValueError(
+                f"bytes={self.bytes} holds no word of {self.word_bits} bits in each of {self.banks} bank(s); enlarge "
+                "it, or narrow the word"
+            )
+        return self
+
 
 class Dram(_Part):
     """Off-chip memory: kind (priced per bit), sustained bandwidth and latency of a burst.
@@ -133,6 +153,11 @@ class Dram(_Part):
     bandwidth_gb_per_s: float = Field(default=12.8, gt=0, le=1e5)
     latency_ns: float = Field(default=100.0, ge=0, le=1e6)
     page_efficiency: float = Field(default=0.8, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        dram_type(self.type)
+        return self
 
 
 class Accelerator(_Part):
@@ -187,22 +212,37 @@ class Accelerator(_Part):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        problems = []
-        fold_bytes = self.array.rows * self.array.cols * self.pe.weight_bits // 8
-        if self.array.dataflow == "ws" and self.weight_sram.bytes < fold_bytes:
-            problems.append(
-                f"weight_sram.bytes={self.weight_sram.bytes} is smaller than one fold of weights ({fold_bytes} bytes "
-                f"for {self.array.rows}×{self.array.cols} PEs); enlarge it or shrink the array"
-            )
-        row_bytes = -(-self.array.cols * self.accumulator.bits // 8)
-        if self.accumulator_sram.bytes < row_bytes:
-            problems.append(
-                f"accumulator_sram.bytes={self.accumulator_sram.bytes} holds no row of {self.array.cols} sums "
-                f"({row_bytes} bytes); enlarge it"
-            )
+        """Refuse buffers that do not hold what the array takes at once."""
+        problems = [problem for problem in (self._held_fits(), self._sums_fit()) if problem]
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _held_fits(self) -> str:
+        """Check one fold of held operands at the PE's widths; ``native`` PEs have none before there is a network."""
+        array, pe = self.array, self.pe
+        if array.dataflow == "os" or pe.type == "native":
+            return ""
+        name, bits = ("weight_sram", pe.weight_bits) if array.dataflow == "ws" else ("activation_sram", pe.act_bits)
+        sram: Sram = getattr(self, name)
+        fold = -(-array.rows * array.cols * bits // 8)
+        if sram.tile_bytes >= fold:
+            return ""
+        half = "half of " if sram.double_buffered else ""
+        return (
+            f"{half}{name}.bytes={sram.bytes} is smaller than one fold of {fold} bytes ({array.rows}×{array.cols} PEs "
+            f"of {bits} bits); enlarge it{', single-buffer it' if half else ''} or shrink the array"
+        )
+
+    def _sums_fit(self) -> str:
+        sram, row = self.accumulator_sram, -(-self.array.cols * self.accumulator.bits // 8)
+        if sram.tile_bytes >= row:
+            return ""
+        half = "half of " if sram.double_buffered else ""
+        return (
+            f"{half}accumulator_sram.bytes={sram.bytes} holds no row of {self.array.cols} sums ({row} bytes); "
+            "enlarge it"
+        )
 
     @property
     def timing_mode(self) -> Literal["isolated", "overlapped"]:
@@ -234,6 +274,18 @@ class Accelerator(_Part):
             acc_bits=self.accumulator.bits,
             acc_overflow=self.accumulator.overflow,
         )
+
+
+REMEDIES = {
+    "rows": "give the number of PE rows",
+    "cols": "give the number of PE columns",
+    "bandwidth_gb_per_s": "give the sustained bandwidth of the channel in 10**9 bytes a second",
+    "page_efficiency": "give the share of the bandwidth that is left, at most 1",
+    "clock_mhz": "give the clock in MHz",
+    "bytes": "give the capacity of the buffer in bytes",
+    "cores": "give the number of arrays, 1 for one",
+}
+"""What to do about a field that is missing or out of range, where the rule alone does not say it."""
 
 
 def preset_names() -> list[str]:
@@ -294,7 +346,8 @@ def build_accelerator(plain: dict[str, Any], origin: str) -> Accelerator:
         for item in error.errors():
             field = ".".join(str(part) for part in item["loc"]) or "accelerator"
             got = "" if isinstance(item["input"], dict) or item["type"] == "missing" else f" (got {item['input']!r})"
-            lines.append(f"{field}: {item['msg'].removeprefix('Value error, ')}{got}")
+            remedy = REMEDIES.get(str(item["loc"][-1]) if item["loc"] else "", "")
+            lines.append(f"{field}: {item['msg'].removeprefix('Value error, ')}{got}{remedy and '; ' + remedy}")
         raise ValueError(f"accelerator {origin} has {len(lines)} error(s): " + "; ".join(lines)) from None
     except TypeError as error:
         raise ValueError(f"accelerator {origin} has keys that are no field names: {error}") from None

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from accelsim.codes import IS, OS, WS, MachineCodes, ceil_div
+from accelsim.codes import BY_OUTPUTS, IS, OS, WS, MachineCodes, ceil_div
 from accelsim.layers import VECTOR
 from accelsim.timing import Mapping, lay
 
@@ -71,11 +71,11 @@ def _count(
                 out.weight_write += ceil_div(row.second_bytes * 8, codes.weight.word)
         else:
             for item in range(layer.reads_from, layer.reads_to):
-                size = sizes[reads[item]]
-                if codes.cores > 1 and codes.split == 1:
-                    size = ceil_div(size, codes.cores)
-                out.act_read += ceil_div(size * 8, codes.act.word)
-            out.weight_read += ceil_div((row.stored_bytes + row.fetch_weights) * 8, codes.weight.word)
+                read = sizes[reads[item]]
+                if codes.split == BY_OUTPUTS:
+                    read = ceil_div(read, codes.cores)
+                out.act_read += ceil_div(read * 8, codes.act.word)
+            out.weight_read += ceil_div(row.param_bytes * 8, codes.weight.word)
         out.act_write += ceil_div(row.output_bytes * 8, codes.act.word)
         copied = ceil_div(row.copy_bytes * 8, codes.act.word)
         out.act_read += copied

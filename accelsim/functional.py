@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from accelsim import kernels, reference
 from accelsim.arith import requantize
 from accelsim.check import as_map, window_count
-from accelsim.int_gemm import int_matmul
+from accelsim.int_gemm import FLOAT32_EXACT, FLOAT64_EXACT, int_matmul
 from accelsim.program import (
     Add,
     AvgPool,
@@ -29,6 +29,7 @@ from accelsim.program import (
     Requantize,
     Reshape,
     Slice,
+    Softmax,
     Table,
     Tensor,
     Transpose,
@@ -158,6 +159,20 @@ def conv_requantized(op: Conv, reader: Requantize, codes: Array, tensors: tuple[
     return _requantize_sums(reader, sums, op.bias.astype(sums.dtype), tensors[1])
 
 
+def _factors(op: MatMul, operands: list[Array], kind: type) -> list[Array]:
+    """Return both operands of a product ``[batch, *heads, m, k]`` and ``[batch, *heads, k, n]`` as floats."""
+    first, second = (
+        codes.astype(kind) - kind(zero) if zero else codes.astype(kind)
+        for codes, zero in zip(operands, op.zero_points, strict=True)
+    )
+    if op.transpose:
+        second = second.swapaxes(-1, -2)
+    for axis in range(1, first.ndim - 2):
+        if second.shape[axis] != first.shape[axis]:
+            second = second.repeat(first.shape[axis] // second.shape[axis], axis=axis)
+    return [first, second]
+
+
 def matmul_operands(op: MatMul, operands: list[Array]) -> tuple[Array, Array]:
     """Return (rows ``[batch · heads, m, k]``, columns ``[batch · heads, k, n]``) as int64, zero points taken off."""
     rows, columns, _ = reference._matmul_operands(op, [codes.astype(np.int64) for codes in operands])
@@ -166,12 +181,10 @@ def matmul_operands(op: MatMul, operands: list[Array]) -> tuple[Array, Array]:
 
 def matmul(op: MatMul, operands: list[Array], output: Tensor) -> Array:
     """Exact accumulators of a product of two activations."""
-    rows, columns = matmul_operands(op, operands)
-    if op.bound < 2**53:
-        sums = np.matmul(rows.astype(np.float64), columns.astype(np.float64)).astype(storage_dtype(output))
-    else:
-        sums = np.matmul(rows, columns)
-    return sums.reshape(-1, *output.shape)
+    if op.bound < FLOAT64_EXACT:
+        kind = np.float32 if op.bound < FLOAT32_EXACT else np.float64
+        return np.matmul(*_factors(op, operands, kind)).astype(storage_dtype(output))
+    return np.matmul(*matmul_operands(op, operands)).reshape(-1, *output.shape)
 
 
 def _requantize(op: Requantize, operands: list[Array], output: Tensor) -> Array:
@@ -248,6 +261,15 @@ def _avg_pool(op: AvgPool, operands: list[Array], output: Tensor) -> Array:
     return out.reshape(-1, *output.shape)
 
 
+def _softmax(op: Softmax, operands: list[Array], output: Tensor) -> Array:
+    columns = output.shape[-1]
+    seen = np.ascontiguousarray(np.broadcast_to(reference.visible(op, output.shape), output.shape)).reshape(-1, columns)
+    out = np.empty(operands[0].shape, dtype=storage_dtype(output))
+    rows = np.ascontiguousarray(operands[0]).reshape(-1, columns)
+    kernels.softmax(rows, op.exponentials.astype(np.int64), seen, op.out_bits, out.reshape(-1, columns))
+    return out
+
+
 def _slice(op: Slice, operands: list[Array], output: Tensor) -> Array:
     return reference._slice(op, operands)
 
@@ -275,6 +297,7 @@ _FAST: dict[type[Op], Callable[[Any, list[Array], Tensor], Array]] = {
     Reshape: lambda op, operands, output: operands[0].reshape(-1, *op.shape),
     Transpose: lambda op, operands, output: operands[0].transpose(0, *(axis + 1 for axis in op.axes)),
     Slice: _slice,
+    Softmax: _softmax,
     Pad: _pad,
 }
 

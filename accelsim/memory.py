@@ -169,7 +169,8 @@ def _fill_tile(
     folds = tile_folds(row, codes, m, k, n, groups)
     step, load = feeds(row, codes)
     cycles = _tile_array(folds, codes, step, load, (first, last))
-    tile.stretch = cycles - _tile_array(folds, codes, row.steps, np.int64(1), (first, last))
+    # Wide ports load a row a cycle; `min` makes a variable of the 1, so that one compiled form serves both calls.
+    tile.stretch = cycles - _tile_array(folds, codes, row.steps, min(load, 1), (first, last))
     tile.folds = folds.all
     tile.busy = folds.each * ((folds.chunks - 1) * folds.chunk + folds.last) * row.steps
     tile.steps = folds.steps if ends else 1

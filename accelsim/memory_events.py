@@ -65,7 +65,7 @@ class _Tile(NamedTuple):
     """One tile of the table, runs unrolled."""
 
     row: Any
-    index: int
+    place: int
     first: bool
 
 
@@ -87,17 +87,21 @@ class _Core:
         env = self.env
         self.on_array = [env.event() for _ in self.tiles]
         self.results = [env.event() for _ in self.tiles]
-        self.weights = {tile.index: env.event() for tile in self.tiles if tile.row["load_weights"]}
-        self.acts = {tile.index: env.event() for tile in self.tiles if tile.row["load_acts"]}
+        self.weights = {tile.place: env.event() for tile in self.tiles if tile.row["load_weights"]}
+        self.acts = {tile.place: env.event() for tile in self.tiles if tile.row["load_acts"]}
         self.halves = simpy.Container(env, init=2 if self.codes.sums.double else 1)
         self.queue: simpy.Store = simpy.Store(env)
+
+    @property
+    def now(self) -> int:
+        return int(self.env.now)
 
     def start(self) -> None:
         for process in (self._dma(), self._array(), self._vector()):
             self.env.process(process)
 
     def _log(self, unit: str, what: str, layer: int, start: int, end: int | None = None) -> None:
-        until = self.env.now if end is None else end
+        until = self.now if end is None else end
         if until > start:
             self.spans.append(Span(self.number, unit, what, layer, start, until))
 
@@ -108,7 +112,7 @@ class _Core:
         weights = [tile for tile in self.tiles if tile.row["load_weights"]]
         fetched: set[int] = set()
         for tile in self.tiles:
-            index, row = tile.index, tile.row
+            index, row = tile.place, tile.row
             done = (self.on_array[index - 1],) if index else ()
             left = (self.results[index - 1],) if index else ()
             if index and self.tiles[index - 1].row["store"]:
@@ -120,12 +124,12 @@ class _Core:
                 yield self._load("weights", tile, done)
             following = self._next_acts(tile)
             if self.codes.act.double and following is not None and (row["load_acts"] or tile.first):
-                fetched.add(following.index)
+                fetched.add(following.place)
                 yield self._load("activations", following, done)
-            while weights and weights[0].index <= index:
+            while weights and weights[0].place <= index:
                 weights.pop(0)
             if self.codes.weight.double and weights and (row["load_weights"] or not index):
-                fetched.add(-weights[0].index - 1)
+                fetched.add(-weights[0].place - 1)
                 yield self._load("weights", weights[0], done)
         if self.tiles and self.tiles[-1].row["store"]:
             row = self.tiles[-1].row
@@ -133,10 +137,10 @@ class _Core:
 
     def _load(self, what: str, tile: _Tile, after: tuple[simpy.Event, ...]) -> _Transfer:
         column, events = ("load_weights", self.weights) if what == "weights" else ("load_acts", self.acts)
-        return _Transfer(what, int(tile.row["layer"]), int(tile.row[column]), after, events[tile.index])
+        return _Transfer(what, int(tile.row["layer"]), int(tile.row[column]), after, events[tile.place])
 
     def _next_acts(self, tile: _Tile) -> _Tile | None:
-        for following in self.tiles[tile.index + 1 :]:
+        for following in self.tiles[tile.place + 1 :]:
             if following.first:
                 return None
             if following.row["load_acts"]:
@@ -145,17 +149,16 @@ class _Core:
 
     def _dma(self) -> Process:
         for transfer in self._transfers():
-            for event in transfer.after:
-                yield event
+            yield from transfer.after
             with self.channel.request() as turn:
                 yield turn
-                start = self.env.now
+                start = self.now
                 yield self.env.timeout(transfer.cycles)
                 self._log("dram", transfer.what, transfer.layer, start)
             if transfer.done is not None:
                 self.env.process(self._arrive(transfer.done))
             else:
-                self.finished = max(self.finished, self.env.now)
+                self.finished = max(self.finished, self.now)
 
     def _arrive(self, event: simpy.Event) -> Process:
         yield self.env.timeout(self.codes.latency)
@@ -164,14 +167,14 @@ class _Core:
     # --- array -------------------------------------------------------------------------------------------------------
 
     def _wait(self, event: simpy.Event, cause: int, layer: int) -> Process:
-        start = self.env.now
+        start = self.now
         yield event
-        self.waits[layer, cause] += self.env.now - start
+        self.waits[layer, cause] += self.now - start
         self._log("array", f"wait for {CAUSES[cause]}", layer, start)
 
     def _array(self) -> Process:
         for tile in self.tiles:
-            index, row, layer = tile.index, tile.row, int(tile.row["layer"])
+            index, row, layer = tile.place, tile.row, int(tile.row["layer"])
             if tile.first and index:
                 yield from self._wait(self.results[index - 1], VECTOR_UNIT, layer)
             if row["load_acts"]:
@@ -186,17 +189,17 @@ class _Core:
                 yield from self._wait(done, COPIES if row["kind"] == DUPLICATION else VECTOR_UNIT, layer)
                 self.results[index].succeed()
             self.on_array[index].succeed()
-            self.finished = max(self.finished, self.env.now)
+            self.finished = max(self.finished, self.now)
         if self.tiles:
             # The array is done; what is left of the vector unit's work and of the stores belongs to the last layer.
-            self.env.process(self._close(self.env.now))
+            self.env.process(self._close(self.now))
 
     def _steps(self, tile: _Tile) -> Process:
         row, layer = tile.row, int(tile.row["layer"])
         works = row["vector"] + row["vector_rest"] > 0
         for step in range(row["steps"]):
             yield from self._wait(self.halves.get(1), VECTOR_UNIT, layer)
-            start = self.env.now
+            start = self.now
             yield self.env.timeout(int(row["array"] + (row["array_rest"] if step == 0 else 0)))
             self._log("array", "run", layer, start)
             last = step == row["steps"] - 1
@@ -204,9 +207,9 @@ class _Core:
                 self.halves.put(1)
             else:
                 rest = int(row["vector_rest"]) if last else 0
-                self.queue.put((int(row["vector"]) + rest, layer, self.results[tile.index] if last else None, True))
+                self.queue.put((int(row["vector"]) + rest, layer, self.results[tile.place] if last else None, True))
         if not works:
-            self.env.process(self._pass_on(tile.index))
+            self.env.process(self._pass_on(tile.place))
 
     def _pass_on(self, index: int) -> Process:
         """A tile without results of its own is through when those before it are."""
@@ -218,19 +221,19 @@ class _Core:
     def _close(self, start: int) -> Process:
         yield self.results[-1]
         layer = int(self.tiles[-1].row["layer"])
-        self.waits[layer, VECTOR_UNIT] += self.env.now - start
+        self.waits[layer, VECTOR_UNIT] += self.now - start
         self._log("array", f"wait for {CAUSES[VECTOR_UNIT]}", layer, start)
-        self.finished = max(self.finished, self.env.now)
+        self.finished = max(self.finished, self.now)
 
     # --- vector unit -------------------------------------------------------------------------------------------------
 
     def _vector(self) -> Process:
         while True:
             cycles, layer, done, frees = yield self.queue.get()
-            start = self.env.now
+            start = self.now
             yield self.env.timeout(cycles)
             self._log("vector", "run", layer, start)
-            self.ends[layer] = self.env.now
+            self.ends[layer] = self.now
             if frees:
                 yield self.halves.put(1)
             if done is not None:

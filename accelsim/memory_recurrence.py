@@ -75,7 +75,7 @@ def _solve(
     now, before = np.zeros(6, dtype=np.int64), np.zeros(6, dtype=np.int64)
     flags = np.zeros(3, dtype=np.bool_)
     seen = np.zeros(3, dtype=np.int64)
-    pending = np.int64(0)
+    pending = np.zeros(1, dtype=np.int64)
     for place in range(tiles.size):
         tile = tiles[place]
         wait = waits[tile.layer]
@@ -86,8 +86,8 @@ def _solve(
             more = done < tile.repeat - 1
             ahead_w = tile.load_weights if more and tile.load_weights > 0 else next_weights[place]
             ahead_a = tile.load_acts if more and tile.load_acts > 0 else next_acts[place]
-            _tile(tile, double, latency, (ahead_w, ahead_a, pending), flags, now, wait)
-            pending = tile.store
+            _tile(tile, double, latency, (ahead_w, ahead_a, pending[0]), flags, now, wait)
+            pending[0] = tile.store
             done += 1
             if 1 < done < tile.repeat - 1 and _steady(tile, now, before):
                 turns = tile.repeat - 1 - done
@@ -102,8 +102,8 @@ def _solve(
     closing = waits[tiles[tiles.size - 1].layer]
     closing[VECTOR_UNIT] += max(0, now[_VECTOR] - now[_ARRAY])
     final = max(now[_ARRAY], now[_VECTOR])
-    if pending > 0:
-        stored = max(now[_CHANNEL], final) + pending
+    if pending[0] > 0:
+        stored = max(now[_CHANNEL], final) + pending[0]
         closing[DRAM] += stored - final
         final = stored
     return int(final)

@@ -301,12 +301,18 @@ def _slice(op: Slice, operands: list[Ints]) -> Ints:
     return operands[0][(slice(None), *cut)]
 
 
+def visible(op: Softmax, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which entries of an input of this shape (batch apart) a softmax sees."""
+    seen = np.broadcast_to(np.True_ if op.mask is None else op.mask != 0, shape)
+    if op.causal and len(shape) > 1:
+        rows, columns = shape[-2:]
+        seen = seen & ~(np.arange(columns)[None, :] > np.arange(rows)[:, None] + columns - rows)
+    return seen
+
+
 def _softmax(op: Softmax, operands: list[Ints]) -> Ints:
     codes = operands[0]
-    valid = np.broadcast_to(True if op.mask is None else op.mask != 0, codes.shape[1:])
-    if op.causal and valid.ndim > 1:
-        rows, columns = valid.shape[-2:]
-        valid = valid & ~(np.arange(columns)[None, :] > np.arange(rows)[:, None] + columns - rows)
+    valid = visible(op, codes.shape[1:])
     largest = np.where(valid, codes, np.iinfo(np.int64).min).max(axis=-1, keepdims=True)
     distance = np.clip(np.where(valid, largest - codes, 0), 0, op.exponentials.size - 1)
     powers = np.where(valid, op.exponentials.astype(np.int64)[distance], 0)

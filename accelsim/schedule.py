@@ -32,8 +32,10 @@ PLAN_DTYPE = np.dtype(
             "kind", "m", "k", "n", "groups", "active", "images",
             # PE: products and cycles of an operation; widths in memory
             "products", "steps", "weight_bits", "act_bits",
-            # bytes: parameters stored and passing through in tiles, whether pinned and what that fetches, first and second operand, result, copies of duplicated channels, a vector op's inputs
-            "stored_bytes", "weight_bytes", "pinned", "fetch_weights", "act_bytes", "second_bytes", "output_bytes", "copy_bytes", "vector_bytes",
+            # parameters in bytes: stored, used, passing through in tiles; whether pinned, and what that fetches
+            "stored_bytes", "param_bytes", "weight_bytes", "pinned", "fetch_weights",
+            # bytes: first and second operand, result, copies of duplicated channels, a vector op's inputs
+            "act_bytes", "second_bytes", "output_bytes", "copy_bytes", "vector_bytes",
             # elements beside the product
             "requantized", "lane_cycles", "copies", "halved", "biases", "broadcast_bits",
             # what is on chip, what is stored although kept, what is left for tiles
@@ -172,7 +174,7 @@ def describe(
     `last` is the core with the smallest share, else the one with the largest.
     """
     plan = np.zeros(len(table), dtype=PLAN_DTYPE)
-    _describe(table.layers, table.tensors, table.reads, codes, pe_work, samples, last, sizes, plan)
+    _describe(table.layers, table.tensors, table.reads, codes, pe_work, (samples, last), sizes, plan)
     return plan
 
 
@@ -204,11 +206,11 @@ def _describe(
     reads: NDArray[np.int64],
     codes: MachineCodes,
     pe_work: NDArray[np.int64],
-    samples: int,
-    last: bool,
+    share: tuple[int, bool],
     sizes: NDArray[np.int64],
     plan: Any,
 ) -> None:
+    samples, last = share
     for place in range(tensors.size):
         tensor = tensors[place]
         bits = stored_bits(codes.sum_bits if tensor.sum else tensor.bits, codes.storage)
@@ -291,6 +293,8 @@ def _share_bytes(layer: Any, row: Any, codes: MachineCodes, reads: NDArray[np.in
             row.second_bytes = ceil_div(row.second_bytes * mine, total)
             if row.n == layer.n:
                 row.act_bytes = ceil_div(row.act_bytes * mine, total)
+    row.param_bytes = row.weight_bytes
+    if codes.split == BY_OUTPUTS:
         row.broadcast_bits = 8 * row.output_bytes * (codes.cores - 1)
 
 
@@ -315,9 +319,9 @@ def _keep(
         layer = layers[place]
         for item in range(layer.reads_from, layer.reads_to):
             source = reads[item]
-            if tensors[source].made_by < 0 and readers[source] > 1 and not kept[source]:
-                if _live(tensors, sizes, kept, place) + sizes[source] + reserve <= room:
-                    kept[source] = 1
+            again = tensors[source].made_by < 0 and readers[source] > 1 and not kept[source]
+            if again and _live(tensors, sizes, kept, place) + sizes[source] + reserve <= room:
+                kept[source] = 1
         made = layer.output
         if tensors[made].last_read <= place:
             continue

@@ -236,8 +236,9 @@ class _Report:
         return on_chip | {
             "input_on_chip": bool(plan["act_kept"] and plan["second_kept"]),
             "order": ORDERS[plan["order"]],
-            "tile": {loop: int(plan[f"tile_{loop}"]) for loop in ("m", "k", "n")} | {"groups": int(plan["tile_groups"])},
-            "trips": {loop: int(plan[f"trips_{loop}"]) for loop in ("m", "k", "n")} | {"groups": int(plan["trips_g"])},
+            "tile": {name: int(plan[f"tile_{name}"]) for name in ("m", "k", "n", "groups")},
+            "trips": {"m": int(plan["trips_m"]), "k": int(plan["trips_k"]), "n": int(plan["trips_n"])}
+            | {"groups": int(plan["trips_g"])},
             "stream": int(plan["stream_tile"]),
             "psum_spilled": bool(plan["spilled"]),
             "samples_per_pass": self.work.first.samples,

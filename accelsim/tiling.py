@@ -146,50 +146,26 @@ def _chunk(length: int, room: int) -> int:
 @njit(cache=True)
 def search(layer: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64]) -> bool:
     """Choose tiles and order of a layer; return whether any fits."""
-    array = codes.array
-    flow = array.dataflow
-    step_m = array.rows if flow == OS else (array.cols if flow == IS else 1)
-    step_n = 1 if flow == IS else array.cols
-    step_k = plan.k if flow == OS else array.rows * plan.products
-    room = codes.sums.room * 8 // (array.cols * codes.sum_bits)
+    flow = codes.array.dataflow
+    step_m = codes.array.rows if flow == OS else (codes.array.cols if flow == IS else 1)
+    step_n = 1 if flow == IS else codes.array.cols
+    step_k = plan.k if flow == OS else codes.array.rows * plan.products
     sums = ceil_div(plan.m * plan.n * plan.pack * codes.sum_bits, 8)
-    best = np.full(10, -1, dtype=np.int64)
+    best = np.full(8, -1, dtype=np.int64)
     floor = ceil_div(plan.weight_bytes, plan.units)
     floor += 0 if plan.second_kept else ceil_div(plan.second_bytes, plan.units)
     floor += 0 if plan.act_kept else ceil_div(plan.act_bytes, plan.units)
     blocks_k, blocks_n = ceil_div(plan.k, step_k), ceil_div(plan.n, step_n)
-    parts_k = np.int64(1)
-    while parts_k <= blocks_k:
-        tile_k = min(plan.k, ceil_div(blocks_k, parts_k) * step_k)
-        plan.tile_k, plan.trips_k = tile_k, ceil_div(plan.k, tile_k)
-        parts_n = np.int64(1)
-        while parts_n <= blocks_n:
-            tile_n = min(plan.n, ceil_div(blocks_n, parts_n) * step_n)
+    parts_k = 1
+    while parts_k <= blocks_k and best[0] != floor:
+        plan.tile_k = min(plan.k, ceil_div(blocks_k, parts_k) * step_k)
+        plan.trips_k = ceil_div(plan.k, plan.tile_k)
+        parts_n = 1
+        while parts_n <= blocks_n and not (best[0] == floor and best[4] == plan.m):
+            plan.tile_n = min(plan.n, ceil_div(blocks_n, parts_n) * step_n)
             parts_n = _next(parts_n, blocks_n)
-            if flow == IS:
-                stream = tile_n if plan.trips_k > 1 else _chunk(tile_n, room)
-                tile_n -= tile_n % stream
-            if weight_tile_bytes(plan, tile_k, tile_n) > codes.weight.room:
-                continue
-            limit = plan.m
-            if plan.trips_k > 1:
-                limit = min(limit, codes.sums.room * 8 // (max(tile_n, step_n) * codes.sum_bits))
-                if limit < min(step_m, plan.m):
-                    continue
-            tile_m = _largest_m(layer, plan, codes, step_m, tile_k, tile_n, limit)
-            if tile_m == 0:
-                continue
-            if flow == WS:
-                stream = tile_m if plan.trips_k > 1 else _chunk(tile_m, room)
-                tile_m -= tile_m % stream
-            elif flow == OS:
-                stream = 0
-            plan.tile_m, plan.tile_n, plan.stream_tile = tile_m, tile_n, stream
-            _try_orders(layer, plan, sums, places, best)
-            if best[0] == floor and best[4] == plan.m:
-                break
-        if best[0] == floor:
-            break
+            if _fit(layer, plan, codes, step_m, step_n):
+                _try_orders(layer, plan, sums, places, best)
         parts_k = _next(parts_k, blocks_k)
     if flow == OS and best[0] < 0:
         _cut_depth(layer, plan, codes, sums, places, best)
@@ -198,6 +174,32 @@ def search(layer: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64]
     _take(plan, best)
     plan.pass_bytes = pass_bytes(layer, plan, plan.tile_m, plan.tile_k)
     order_bytes(plan, plan.order, plan.pass_bytes, sums, places)
+    return True
+
+
+@njit(cache=True)
+def _fit(layer: Any, plan: Any, codes: MachineCodes, step_m: int, step_n: int) -> bool:
+    """Find the largest tile of m, and the stream chunk, for the tiles of k and n in `plan`; tell whether any fits."""
+    flow = codes.array.dataflow
+    room = codes.sums.room * 8 // (codes.array.cols * codes.sum_bits)
+    if flow == IS:
+        plan.stream_tile = plan.tile_n if plan.trips_k > 1 else _chunk(plan.tile_n, room)
+        plan.tile_n -= plan.tile_n % plan.stream_tile
+    if weight_tile_bytes(plan, plan.tile_k, plan.tile_n) > codes.weight.room:
+        return False
+    limit = plan.m
+    if plan.trips_k > 1:
+        limit = min(limit, codes.sums.room * 8 // (max(plan.tile_n, step_n) * codes.sum_bits))
+        if limit < min(step_m, plan.m):
+            return False
+    plan.tile_m = _largest_m(layer, plan, codes, step_m, plan.tile_k, plan.tile_n, limit)
+    if plan.tile_m == 0:
+        return False
+    if flow == WS:
+        plan.stream_tile = plan.tile_m if plan.trips_k > 1 else _chunk(plan.tile_m, room)
+        plan.tile_m -= plan.tile_m % plan.stream_tile
+    elif flow == OS:
+        plan.stream_tile = 0
     return True
 
 
@@ -231,7 +233,7 @@ def _cut_depth(
     """Cut k under ``os``: one fold of outputs, as many k at a time as the buffers hold."""
     array = codes.array
     plan.tile_m, plan.tile_n, plan.stream_tile = min(array.rows, plan.m), min(array.cols, plan.n), 0
-    parts, depth = np.int64(2), ceil_div(plan.k, plan.products)
+    parts, depth = 2, ceil_div(plan.k, plan.products)
     while parts <= depth:
         plan.tile_k = ceil_div(depth, parts) * plan.products
         plan.trips_k = ceil_div(plan.k, plan.tile_k)

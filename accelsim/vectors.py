@@ -4,7 +4,8 @@
 input streams, control bits, sums at the bottom edge, what the accumulators take, and the outputs: as one ``.npz`` and
 as ``.memh`` for ``$readmemh``, with a README that explains every file.
 
-Line t of a stream is cycle t: what the wires carry just before the clock edge that ends it (see `accelsim.trace.base`).
+Line t of a stream is cycle t: what the wires carry just before the clock edge that ends it, see
+`accelsim.stepper.base`.
 """
 
 import io
@@ -24,7 +25,7 @@ from accelsim.execute import accumulations, execute, layer_groups, operand_bits
 from accelsim.program import Conv, MatMul, Program
 from accelsim.register import array_shape
 from accelsim.store import write_atomically
-from accelsim.trace import Cycle, trace
+from accelsim.stepper import Cycle, trace
 from accelsim.vectors_readme import readme
 
 MAX_CYCLES = 1 << 18
@@ -93,6 +94,7 @@ class Vectors:
         job = self.job
         rules, rule = job.accumulation, {"wrap": 0, "error": 0, "saturate": 1}
         return {
+            "INPUTS_STAY": int(self.dataflow.stationary == "input"),
             "ROWS": job.array.rows,
             "COLS": job.array.cols,
             "LANES": job.array.products_per_pe,
@@ -144,32 +146,51 @@ def export_vectors(
     ValueError
         If there is no such layer or group, or the run is longer than `MAX_CYCLES`.
     """
-    products = {op.name: op for op in program.ops if isinstance(op, Conv | MatMul)}
-    if layer not in products:
-        raise ValueError(f"export_vectors: layer {layer!r} has no product on the array; give one of {_few(products)}")
-    op = products[layer]
-    values = execute(program, codes, accelerator, keep=op.inputs).outputs
-    groups = layer_groups(op, [values[name] for name in op.inputs])
-    if not 0 <= group < len(groups):
-        raise ValueError(f"export_vectors: group must be within 0..{len(groups) - 1} of layer {layer!r} (got {group})")
-    weight_bits, act_bits = operand_bits(program, op)
-    a, w, bias = groups[group]
-    dataflow = DATAFLOWS[accelerator.array.dataflow]
-    job = make_job(
-        dataflow,
-        Operands(a, w, bias, act_bits=act_bits, weight_bits=weight_bits),
-        array_shape(accelerator, weight_bits, act_bits),
-        accumulations(program, accelerator)[layer],
-        mode or accelerator.timing_mode,
-    )
+    dataflow, job, signed = layer_job(program, codes, layer, accelerator, mode=mode, group=group)
     cycles = dataflow.cycles(job.operands.gemm, job.array, job.mode, job.stream_tile)
     if cycles > MAX_CYCLES:
         raise ValueError(
             f"export_vectors: layer {layer!r} takes {cycles} cycles, more than {MAX_CYCLES}; give fewer samples"
         )
-    vectors = gemm_vectors(dataflow, job, _signed(program, op))
-    write_vectors(vectors, out_dir, f"layer {layer}, product {group} of {len(groups)}, of network {program.name}")
+    vectors = gemm_vectors(dataflow, job, signed)
+    write_vectors(vectors, out_dir, f"layer {layer}, product {group}, of network {program.name}")
     return vectors
+
+
+def layer_job(
+    program: Program,
+    codes: Mapping[str, NDArray[Any]],
+    layer: str,
+    accelerator: Accelerator,
+    *,
+    mode: str | None = None,
+    group: int = 0,
+) -> tuple[Dataflow, Job, tuple[bool, bool]]:
+    """Return one product of a layer as the array meets it: parameters and errors as `export_vectors`.
+
+    Returns
+    -------
+    dataflow, job, signed
+        The last says whether (activations, weights) are two's complement.
+    """
+    products = {op.name: op for op in program.ops if isinstance(op, Conv | MatMul)}
+    if layer not in products:
+        raise ValueError(f"layer {layer!r} is no product on the array; give one of {_few(products)}")
+    op = products[layer]
+    values = execute(program, codes, accelerator, keep=op.inputs).outputs
+    groups = layer_groups(op, [values[name] for name in op.inputs])
+    if not 0 <= group < len(groups):
+        raise ValueError(f"group must be within 0..{len(groups) - 1} of layer {layer!r} (got {group})")
+    weight_bits, act_bits = operand_bits(program, op)
+    dataflow = DATAFLOWS[accelerator.array.dataflow]
+    job = make_job(
+        dataflow,
+        Operands(*groups[group], act_bits=act_bits, weight_bits=weight_bits),
+        array_shape(accelerator, weight_bits, act_bits),
+        accumulations(program, accelerator)[layer],
+        mode or accelerator.timing_mode,
+    )
+    return dataflow, job, _signed(program, op)
 
 
 def gemm_vectors(
@@ -180,7 +201,7 @@ def gemm_vectors(
     Parameters
     ----------
     dataflow, job
-        As `accelsim.trace.trace`.
+        As `accelsim.stepper.trace`.
     signed
         Whether (activations, weights) are two's complement; ``None``: unless a value needs all bits unsigned.
     registers
@@ -193,7 +214,9 @@ def gemm_vectors(
         signed = act_signed, weight_signed
     bias = np.zeros(gemm.n, dtype=np.int64) if operands.bias is None else operands.bias
     per_cycle = _record(dataflow, job, _edges(dataflow, job) + (_registers(dataflow, job) if registers else []))
-    final, place, total = (per_cycle[name].values for name in ("total_final", "output", "total"))
+    resident = dataflow.stationary == "output"
+    names = ("bottom_valid", "output", "bottom") if resident else ("total_final", "output", "total")
+    final, place, total = (per_cycle[name].values for name in names)
     outputs, done = np.zeros(gemm.m * gemm.n, dtype=np.int64), final.astype(np.bool_) & (place >= 0)
     outputs[place[done]] = total[done]
     result = outputs.reshape(gemm.m, gemm.n)
@@ -287,18 +310,21 @@ def _edges(dataflow: Dataflow, job: Job) -> list[_Tap]:
     if swapped:
         left, top = top, left
     way = "moving down" if resident else "on their way down to the PEs that keep them"
-    return [
+    shared = [
         _tap("left", left, f"{moves} entering at the left, by row, skewed"),
         _tap("top", top, f"{comes} {way}, by column, skewed"),
         *(_control(name, rules.acc_bits) for name in CONTROL[dataflow.stationary]),
         _tap("bottom", rules.acc_bits if resident else rules.psum_bits, "what the bottom row puts out, by column"),
         _tap("bottom_valid", 1, "whether it is a sum, by column"),
         _tap("output", 32, "its place m * N + n in the result, all ones for none, by column"),
-        _tap("total", rules.acc_bits, "what the accumulator takes, 0 for nothing, by column"),
+    ]
+    memory = [
+        _tap("total", rules.acc_bits, "what the accumulator memory takes, 0 for nothing, by column"),
         _tap("total_final", 1, "whether that is the output, by column"),
         _tap("total_overflow", 1, "whether that addition overflowed, by column", "total_overflows"),
         _tap("total_bias_overflow", 1, "whether the bias that it starts from did, by column", "total_bias_overflows"),
     ]
+    return shared if resident else shared + memory
 
 
 def _control(name: str, acc_bits: int) -> _Tap:

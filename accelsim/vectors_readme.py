@@ -40,13 +40,14 @@ def readme(vectors: "Vectors", title: str) -> str:
     """Return the README of a folder of vectors."""
     job, gemm = vectors.job, vectors.job.operands.gemm
     rules = job.accumulation
-    hops = "" if rules.fold_k is None else f"sums on the move: {rules.psum_bits} bits, {rules.psum_overflow}; "
+    stays = f"{vectors.dataflow.stationary}s stay"
+    hops = "" if rules.fold_k is None else f"sums on the move {rules.psum_bits} bits, {rules.psum_overflow}; "
     parts = [
         f"# Golden vectors: {title}",
-        f"`result[{gemm.m}, {gemm.n}] = a[{gemm.m}, {gemm.k}] · w[{gemm.k}, {gemm.n}] + bias[{gemm.n}]` on a "
-        f"{vectors.dataflow.stationary}-stationary array of {job.array.rows} × {job.array.cols} PEs, mode {job.mode}: "
-        f"{vectors.cycles} cycles. {hops[:1].upper() + hops[1:]}accumulators: {rules.acc_bits} bits, "
-        f"{rules.acc_overflow}; a rule acts after every addition and on the bias. Parameters are in `parameters.vh`.",
+        f"`result[{gemm.m}, {gemm.n}] = a[{gemm.m}, {gemm.k}] · w[{gemm.k}, {gemm.n}] + bias[{gemm.n}]` on an array "
+        f"of {job.array.rows} × {job.array.cols} PEs in which {stays}, mode {job.mode}: {vectors.cycles} cycles. "
+        f"Registers: {hops}accumulators {rules.acc_bits} bits, {rules.acc_overflow}; the rule acts after every "
+        "addition and on the bias. Parameters are in `parameters.vh`.",
         TIMES[vectors.dataflow.stationary],
         "## Files",
         "Every `.memh` is for `$readmemh`: one word a line, field 0 in the lowest bits, two's complement. Fields of "

@@ -18,8 +18,12 @@ from quant.equalize_scale import Block, Factors, Layer, blocks, layers_of, resca
 from quant.graph import Graph
 from quant.transform import NO_CONTEXT, Context
 
-DEAD = 1e-6
-"""A channel whose weights are narrower than this share of its layer's widest is left alone: dead but for noise."""
+DEAD = 1e-20
+"""A channel narrower than this share of its layer's widest counts as zero: scaling it up would leave float32's range.
+
+Channels far above that may be dead in effect, and must be scaled all the same: what reads them was trained against
+nothing, may be wide, and would set the step of its whole layer.
+"""
 
 
 def pair_ranges(
@@ -35,7 +39,7 @@ def pair_ranges(
 
 
 def _alive(found: tuple[Block, ...], layers: dict[str, Layer], count: int) -> NDArray[np.bool_]:
-    """Tell which groups have weights on both sides that are more than noise."""
+    """Tell which groups have weights on both sides that are not zero."""
     ones = np.ones(count)
     written, read = np.zeros(count), np.zeros(count)
     for block in found:

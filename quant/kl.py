@@ -23,7 +23,8 @@ class Kl:
     bins; q is the histogram inside without what was beyond, each quantization level's count spread evenly over the
     level's bins that are not empty. Levels are those of the grid (a bin belongs to the code its centre rounds to), an
     empty bin of q counts `EPSILON`, exact zeros are left out, since every grid holds them, and of equal divergences the
-    largest threshold wins.
+    largest threshold wins. What N values diverge by mere chance, (filled bins - filled levels) / 2N, is taken off:
+    without it a histogram of few values always prefers windows with one bin a level, and small layers lose their tails.
 
     Parameters
     ----------
@@ -108,7 +109,11 @@ def _with_outliers(counts: Reals, start: int, stop: int) -> Reals:
 
 
 def _divergence(counts: Reals, window: slice, codes: NDArray[np.int64]) -> float:
-    """Return KL(p || q) of one window whose bins have the given codes, in ascending order."""
+    """Return KL(p || q), less its expectation by chance, of one window whose bins have the given ascending codes.
+
+    The likelihood ratio of N values in so many filled bins against their levels has, by Wilks's theorem, the mean of a
+    chi-squared variable: 2N·KL is (filled bins - filled levels) on average where the levels are the truth.
+    """
     inside = counts[window]
     if not inside.any():
         return float("inf")
@@ -118,8 +123,9 @@ def _divergence(counts: Reals, window: slice, codes: NDArray[np.int64]) -> float
     filled = np.bincount(groups, inside > 0)
     q = np.where(inside > 0, (totals / np.maximum(filled, 1))[groups], EPSILON)
     held = p > 0
+    by_chance = (np.count_nonzero(filled) - np.count_nonzero(inside)) / (2 * p.sum())
     p, q = p / p.sum(), q / q[held].sum()
-    return float(np.sum(p[held] * np.log(p[held] / q[held])))
+    return float(np.sum(p[held] * np.log(p[held] / q[held])) + by_chance)
 
 
 def _mxnet_divergence(counts: Reals, start: int, stop: int, levels: int) -> float | None:

@@ -50,7 +50,8 @@ def lower_clamp_channels(builder: Builder, node: Node) -> None:
     source = builder.tensors[value.name]
     low, high = (np.clip(quantize(node.params[end], value.on), source.low, source.high) for end in ("lo", "hi"))
     builder.tensors[node.name] = replace(source, name=node.name, low=int(low.min()), high=int(high.max()))
-    low, high = (np.broadcast_to(limit, source.shape[-1:]).copy() for limit in (low, high))
+    narrow = np.result_type(*(np.min_scalar_type(int(end)) for end in (low.min(), high.max())))
+    low, high = (np.broadcast_to(limit, source.shape[-1:]).astype(narrow) for limit in (low, high))
     builder.emit(Clamp(name=node.name, inputs=(value.name,), output=node.name, low=low, high=high))
     builder.set(node, node.name, value.grid, value.layout)
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 
+import naive
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,6 @@ from hypothesis import strategies as st
 
 from accelsim.arith import OVERFLOW_RULES, Accumulation
 from accelsim.dataflow import DATAFLOWS, ArrayShape, Dataflow, Gemm, Job, Operands, make_job, run_gemm
-from tests import naive
 
 MODES = ("isolated", "overlapped")
 SIZE = st.integers(1, 7)
@@ -35,7 +35,9 @@ def accumulation(
 def jobs(draw: st.DrawFn, name: str, rules: tuple[str, ...] = ("wrap", "saturate")) -> Job:
     """A GEMM of any small shape and any widths from 2 to 8 bits on any small array."""
     dataflow = DATAFLOWS[name]
-    array = ArrayShape(draw(SIZE), draw(SIZE), draw(st.sampled_from([1, 1, 2, 3, 4])), draw(st.sampled_from([1, 1, 2, 4])))
+    array = ArrayShape(
+        draw(SIZE), draw(SIZE), draw(st.sampled_from([1, 1, 2, 3, 4])), draw(st.sampled_from([1, 1, 2, 4]))
+    )
     m, k, n = draw(SIZE), draw(st.integers(1, 20)), draw(SIZE)
     act_bits, weight_bits = draw(st.integers(2, 8)), draw(st.integers(2, 8))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -106,9 +108,7 @@ def test_closed_forms_equal_what_the_registers_counted(name: str, data: st.DataO
 @given(data=st.data())
 def test_registers_equal_pes_stepped_one_by_one(name: str, data: st.DataObject) -> None:
     drawn = data.draw(jobs(name))
-    operands = Operands(
-        drawn.operands.a, drawn.operands.w, None, drawn.operands.act_bits, drawn.operands.weight_bits
-    )
+    operands = Operands(drawn.operands.a, drawn.operands.w, None, drawn.operands.act_bits, drawn.operands.weight_bits)
     job = Job(operands, drawn.array, drawn.accumulation, drawn.mode, drawn.stream_tile)
     run = DATAFLOWS[name].register(job, True)
     seen, outputs = stepped(name, job)
@@ -174,7 +174,9 @@ SCALESIM = [
 @pytest.mark.parametrize(("shape", "printed"), SCALESIM)
 def test_scalesim_mode_prints_what_scale_sim_prints(shape: tuple[int, ...], printed: tuple[int, ...]) -> None:
     rows, cols, m, n, k = shape
-    counted = [DATAFLOWS[name].cycles(Gemm(m, k, n), ArrayShape(rows, cols), "scalesim", None) for name in ("os", "ws", "is")]
+    counted = [
+        DATAFLOWS[name].cycles(Gemm(m, k, n), ArrayShape(rows, cols), "scalesim", None) for name in ("os", "ws", "is")
+    ]
     assert tuple(counted) == printed
 
 
@@ -199,7 +201,9 @@ def test_accumulators_wider_than_32_bits_and_operands_of_16_keep_exact_sums() ->
     a, w = np.full((3, 40), -(2**15)), np.full((40, 3), -(2**15))
     for name, dataflow in DATAFLOWS.items():
         array = ArrayShape(4, 4)
-        run = run_gemm(dataflow, Operands(a, w, None, 16, 16), array, accumulation(dataflow, array, 40, 48), toggles=True)
+        run = run_gemm(
+            dataflow, Operands(a, w, None, 16, 16), array, accumulation(dataflow, array, 40, 48), toggles=True
+        )
         assert (run.outputs == 40 * 2**30).all(), name
         assert not run.overflowed.any()
 
@@ -209,9 +213,7 @@ def test_wrap_and_saturate_differ_where_sums_overflow_and_the_map_says_where() -
     expected = {"wrap": [100, 3], "saturate": [27, 3]}
     for rule, outputs in expected.items():
         array = ArrayShape(3, 1)
-        run = run_gemm(
-            DATAFLOWS["ws"], Operands(a, w), array, accumulation(DATAFLOWS["ws"], array, 8, 32, rule)
-        )
+        run = run_gemm(DATAFLOWS["ws"], Operands(a, w), array, accumulation(DATAFLOWS["ws"], array, 8, 32, rule))
         assert run.outputs[:, 0].tolist() == outputs
         assert run.overflowed[:, 0].tolist() == [True, False]
 

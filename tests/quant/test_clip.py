@@ -85,17 +85,13 @@ def test_a_threshold_per_channel_is_the_threshold_of_the_row_alone(rule: Any, se
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("bits", [2, 4, 8])
-@pytest.mark.parametrize("positive", [False, True])
 @pytest.mark.parametrize(
     "values",
     [[0.0], [0.0] * 7, [2.5], [2.5] * 9, [0.0, 0.0, 3.0], [1e-30, 1e-30], [1.0, 1.0, 1.0, 1.0, 100.0]],
     ids=str,
 )
-def test_zeros_constants_and_single_values_have_finite_scales(
-    rule: Any, bits: int, positive: bool, values: list[float]
-) -> None:
-    for sign in (1,) if positive else (1, -1):
+def test_zeros_constants_and_single_values_have_finite_scales(rule: Any, values: list[float]) -> None:
+    for bits, positive, sign in ((2, False, 1), (4, False, -1), (8, False, 1), (2, True, 1), (8, True, 1)):
         data = given_values(np.array(values) * sign, bits, positive)
         alpha = rule()(data)
         grid = unsigned(alpha, bits) if positive else symmetric(alpha, bits)
@@ -328,6 +324,14 @@ def test_a_far_outlier_is_clipped(rng: np.random.Generator) -> None:
     values = np.append(rng.normal(size=100_000), 50.0)
     for rule in (Kl(), Kl(mxnet_compat=True)):
         assert rule(given_values(values, 4))[0] < 6
+
+
+def test_chance_does_not_clip_small_layers(rng: np.random.Generator) -> None:
+    # At 8 bits clipping 2304 values of a Laplace density gains nothing (squared error: 0.99 of the maximum); a
+    # histogram this sparse diverges by chance from its own levels, most in wide windows: 0.78 if that is not taken off.
+    rows = rng.laplace(size=(8, 2304))
+    data = ClipInput(rows, np.abs(rows).max(axis=1), 8)
+    assert np.mean(Kl()(data) / data.absmax) > 0.9
 
 
 def test_zeros_do_not_count(rng: np.random.Generator) -> None:

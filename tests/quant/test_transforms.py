@@ -27,11 +27,17 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
 }
 """What each transform is tried with; one that is not here is tried with its defaults."""
 
+DIFFERENT_INTEGERS = ({"ratio": 0.3, "naive": True}, {"scales": "symmetric"})
+"""Options that the lowering treats by rules of their own; of all others the first are lowered."""
+
 CASES = [
     pytest.param(name, options, id="-".join((name, *map(str, options.values()))))
     for name in TRANSFORMS
     for options in OPTIONS.get(name, ({},))
 ]
+
+
+LOWERED = [case for case in CASES if case.values[1] in (OPTIONS.get(case.values[0], ({},))[0], *DIFFERENT_INTEGERS)]
 
 
 def made(name: str, options: dict[str, Any]) -> Transform:
@@ -67,7 +73,7 @@ def test_a_transform_keeps_the_float_function(which: str, name: str, options: di
     assert_close(run(graph, x), run(changed, x))
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize(("name", "options"), LOWERED)
 @pytest.mark.parametrize("which", [n for n in NETS if all(node.op in LOWER for node in net(n)[0].nodes)])
 def test_what_a_transform_gives_is_bit_exact_against_the_oracle(which: str, name: str, options: dict[str, Any]) -> None:
     graph, x = net(which)

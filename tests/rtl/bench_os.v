@@ -1,4 +1,4 @@
-// Test bench of os.v: operands from memh files in +dir=DIR, in DIR/ID; writes every edge and every register of every
+// Bench of os.v: operands from memh files in +dir=DIR, in DIR/ID; writes every edge and every register of every
 // cycle to DIR/ID/dump.txt, one line a cycle, until one cycle after the last.
 module bench_os #(
     parameter ID = 0,
@@ -12,13 +12,14 @@ module bench_os #(
     parameter ACC_SATURATE = 0,
     parameter LANES = 1,
     parameter DEPTH = 1,
-    parameter BANKS = 1
+    parameter BANKS = 1,
+    parameter DUMP = 1,
+    parameter WORDS = 4096
 ) (
     input wire clk,
     output reg done
 );
     localparam BIAS_BITS = 64;
-    localparam WORDS = 4096;
 
     reg [15:0] size [0:1];
     reg [ROWS*LANES*ACT_BITS-1:0] activations [0:WORDS-1];
@@ -46,9 +47,6 @@ module bench_os #(
     wire [COLS*ACC_BITS-1:0] bottom;
     wire [COLS-1:0] bottom_valid;
     wire [ROWS*COLS-1:0] overflow, bias_overflow;
-    wire [ROWS*COLS*LANES*ACT_BITS-1:0] moving;
-    wire [ROWS*COLS*LANES*WEIGHT_BITS-1:0] falling;
-    wire [BANKS*ROWS*COLS*ACC_BITS-1:0] sums;
 
     os #(
         .ROWS(ROWS), .COLS(COLS), .WEIGHT_BITS(WEIGHT_BITS), .WEIGHT_SIGNED(WEIGHT_SIGNED), .ACT_BITS(ACT_BITS),
@@ -62,18 +60,31 @@ module bench_os #(
     );
     genvar r, c;
     generate
-        for (r = 0; r < ROWS; r = r + 1) begin : g_row
-            for (c = 0; c < COLS; c = c + 1) begin : g_col
-                assign moving[(r*COLS + c)*LANES*ACT_BITS +: LANES*ACT_BITS] =
-                    dut.array.g_row[r].g_col[c].pe.activation;
-                assign falling[(r*COLS + c)*LANES*WEIGHT_BITS +: LANES*WEIGHT_BITS] =
-                    dut.array.g_row[r].g_col[c].pe.weight;
-                assign sums[(r*COLS + c)*ACC_BITS +: ACC_BITS] = dut.array.g_row[r].g_col[c].pe.sum_0;
-                if (BANKS == 2) begin : g_two
-                    assign sums[((ROWS + r)*COLS + c)*ACC_BITS +: ACC_BITS] =
-                        dut.array.g_row[r].g_col[c].pe.g_two.sum_1;
+        if (DUMP != 0) begin : g_dump
+            wire [ROWS*COLS*LANES*ACT_BITS-1:0] moving;
+            wire [ROWS*COLS*LANES*WEIGHT_BITS-1:0] falling;
+            wire [BANKS*ROWS*COLS*ACC_BITS-1:0] sums;
+            for (r = 0; r < ROWS; r = r + 1) begin : g_row
+                for (c = 0; c < COLS; c = c + 1) begin : g_col
+                    assign moving[(r*COLS + c)*LANES*ACT_BITS +: LANES*ACT_BITS] =
+                        dut.array.g_row[r].g_col[c].pe.activation;
+                    assign falling[(r*COLS + c)*LANES*WEIGHT_BITS +: LANES*WEIGHT_BITS] =
+                        dut.array.g_row[r].g_col[c].pe.weight;
+                    assign sums[(r*COLS + c)*ACC_BITS +: ACC_BITS] = dut.array.g_row[r].g_col[c].pe.sum_0;
+                    if (BANKS == 2) begin : g_two
+                        assign sums[((ROWS + r)*COLS + c)*ACC_BITS +: ACC_BITS] =
+                            dut.array.g_row[r].g_col[c].pe.g_two.sum_1;
+                    end
                 end
             end
+            always @(posedge clk)
+                if (run && !done) begin
+                    $fwrite(file, "%h %h %h %h ", dut.array.left, dut.array.top, dut.array.first, dut.array.bank);
+                    $fwrite(file, "%h %h ", dut.array.drain, dut.array.drain_bank);
+                    $fwrite(file, "%h %h ", dut.array.bias, dut.array.bias_out_of_range);
+                    $fwrite(file, "%h %h ", bottom, bottom_valid);
+                    $fwrite(file, "%h %h %h %h %h\n", moving, falling, sums, overflow, bias_overflow);
+                end
         end
     endgenerate
 
@@ -85,16 +96,9 @@ module bench_os #(
     always @(posedge clk) begin
         reset <= 1'b0;
         run <= !reset;
-        if (run && !done) begin
-            $fwrite(file, "%h %h %h %h ", dut.array.left, dut.array.top, dut.array.first, dut.array.bank);
-            $fwrite(file, "%h %h ", dut.array.drain, dut.array.drain_bank);
-            $fwrite(file, "%h %h ", dut.array.bias, dut.array.bias_out_of_range);
-            $fwrite(file, "%h %h ", bottom, bottom_valid);
-            $fwrite(file, "%h %h %h %h %h\n", moving, falling, sums, overflow, bias_overflow);
-            if (!busy) begin
-                $fclose(file);
-                done <= 1'b1;
-            end
+        if (run && !busy && !done) begin
+            $fclose(file);
+            done <= 1'b1;
         end
     end
 endmodule

@@ -1,4 +1,4 @@
-// Test bench of ws.v and is.v: operands from memh files in +dir=DIR, in DIR/ID; writes every edge and every register of
+// Bench of ws.v and is.v: operands from memh files in +dir=DIR, in DIR/ID; writes every edge and every register of
 // every cycle to DIR/ID/dump.txt, one line a cycle, until one cycle after the last.
 module bench_stationary #(
     parameter ID = 0,
@@ -15,14 +15,15 @@ module bench_stationary #(
     parameter ACC_SATURATE = 0,
     parameter LANES = 1,
     parameter DEPTH = 1,
-    parameter BANKS = 1
+    parameter BANKS = 1,
+    parameter DUMP = 1,
+    parameter WORDS = 4096
 ) (
     input wire clk,
     output reg done
 );
     localparam BIAS_BITS = 64;
     localparam PLACES = 64;
-    localparam WORDS = 4096;
     localparam MOVING = LANES * (INPUTS_STAY != 0 ? WEIGHT_BITS : ACT_BITS);
     localparam STILL = LANES * (INPUTS_STAY != 0 ? ACT_BITS : WEIGHT_BITS);
     localparam BIASES = INPUTS_STAY != 0 ? 1 : COLS;
@@ -58,13 +59,6 @@ module bench_stationary #(
     wire [COLS*ACC_BITS-1:0] total;
     wire [COLS-1:0] bottom_valid, total_final, total_overflow, total_bias_overflow;
     wire [ROWS*COLS-1:0] overflow;
-    wire [ROWS*MOVING-1:0] left;
-    wire [COLS*STILL-1:0] top;
-    wire [ROWS-1:0] select, shift;
-    wire load_bank;
-    wire [ROWS*COLS*MOVING-1:0] moving;
-    wire [BANKS*ROWS*COLS*STILL-1:0] still;
-    wire [ROWS*COLS*PSUM_BITS-1:0] sums;
 
     genvar r, c;
     generate
@@ -99,23 +93,31 @@ module bench_stationary #(
                 .total_overflow(total_overflow), .total_bias_overflow(total_bias_overflow)
             );
         end
-        for (r = 0; r < ROWS; r = r + 1) begin : g_row
-            for (c = 0; c < COLS; c = c + 1) begin : g_col
-                assign moving[(r*COLS + c)*MOVING +: MOVING] = g.dut.core.array.g_row[r].g_col[c].pe.moving;
-                assign sums[(r*COLS + c)*PSUM_BITS +: PSUM_BITS] = g.dut.core.array.g_row[r].g_col[c].pe.sum;
-                assign still[(r*COLS + c)*STILL +: STILL] = g.dut.core.array.g_row[r].g_col[c].pe.still_0;
-                if (BANKS == 2) begin : g_two
-                    assign still[((ROWS + r)*COLS + c)*STILL +: STILL] =
-                        g.dut.core.array.g_row[r].g_col[c].pe.g_two.still_1;
+        if (DUMP != 0) begin : g_dump
+            wire [ROWS*COLS*MOVING-1:0] moving;
+            wire [BANKS*ROWS*COLS*STILL-1:0] still;
+            wire [ROWS*COLS*PSUM_BITS-1:0] sums;
+            for (r = 0; r < ROWS; r = r + 1) begin : g_row
+                for (c = 0; c < COLS; c = c + 1) begin : g_col
+                    assign moving[(r*COLS + c)*MOVING +: MOVING] = g.dut.core.array.g_row[r].g_col[c].pe.moving;
+                    assign sums[(r*COLS + c)*PSUM_BITS +: PSUM_BITS] = g.dut.core.array.g_row[r].g_col[c].pe.sum;
+                    assign still[(r*COLS + c)*STILL +: STILL] = g.dut.core.array.g_row[r].g_col[c].pe.still_0;
+                    if (BANKS == 2) begin : g_two
+                        assign still[((ROWS + r)*COLS + c)*STILL +: STILL] =
+                            g.dut.core.array.g_row[r].g_col[c].pe.g_two.still_1;
+                    end
                 end
             end
+            always @(posedge clk)
+                if (run && !done) begin
+                    $fwrite(file, "%h %h %h ", g.dut.core.array.left, g.dut.core.array.top, g.dut.core.array.select);
+                    $fwrite(file, "%h %h ", g.dut.core.array.shift, g.dut.core.array.load_bank);
+                    $fwrite(file, "%h %h ", bottom, bottom_valid);
+                    $fwrite(file, "%h %h %h %h ", total, total_final, total_overflow, total_bias_overflow);
+                    $fwrite(file, "%h %h %h %h\n", moving, still, sums, overflow);
+                end
         end
     endgenerate
-    assign left = g.dut.core.array.left;
-    assign top = g.dut.core.array.top;
-    assign select = g.dut.core.array.select;
-    assign shift = g.dut.core.array.shift;
-    assign load_bank = g.dut.core.array.load_bank;
 
     initial begin
         reset = 1'b1;
@@ -125,14 +127,9 @@ module bench_stationary #(
     always @(posedge clk) begin
         reset <= 1'b0;
         run <= !reset;
-        if (run && !done) begin
-            $fwrite(file, "%h %h %h %h %h %h %h ", left, top, select, shift, load_bank, bottom, bottom_valid);
-            $fwrite(file, "%h %h %h %h ", total, total_final, total_overflow, total_bias_overflow);
-            $fwrite(file, "%h %h %h %h\n", moving, still, sums, overflow);
-            if (!busy) begin
-                $fclose(file);
-                done <= 1'b1;
-            end
+        if (run && !busy && !done) begin
+            $fclose(file);
+            done <= 1'b1;
         end
     end
 endmodule

@@ -199,7 +199,11 @@ def run(command: Sequence[object], folder: Path) -> str:
 
 def top_module(benches: Sequence[Bench]) -> str:
     """Return Verilog of a module ``top`` that holds benches, bench i with ID i, and is done when all are."""
-    parts = ["module top(input wire clk, output wire done);", f"wire [{len(benches) - 1}:0] each;", "assign done = &each;"]
+    parts = [
+        "module top(input wire clk, output wire done);",
+        f"wire [{len(benches) - 1}:0] each;",
+        "assign done = &each;",
+    ]
     for i, bench in enumerate(benches):
         values = {"ID": i, **bench.parameters}
         text = ", ".join(f".{name}({value})" for name, value in values.items())
@@ -213,7 +217,10 @@ def icarus(benches: Sequence[Bench], folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "top.v").write_text(top_module(benches))
     sources = [*DESIGN, RTL / "bench_stationary.v", RTL / "bench_os.v", RTL / "bench_clock.v", folder / "top.v"]
-    run(["iverilog", "-g2005", "-Wall", "-s", "bench_clock", "-o", folder / "top.vvp", *sources], folder)
+    run(
+        ["iverilog", "-g2005", "-Wall", "-Wno-timescale", "-s", "bench_clock", "-o", folder / "top.vvp", *sources],
+        folder,
+    )
     return ["vvp", "-N", str(folder / "top.vvp")]
 
 
@@ -222,6 +229,19 @@ def verilator(benches: Sequence[Bench], folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "top.v").write_text(top_module(benches))
     sources = [*DESIGN, RTL / "bench_stationary.v", RTL / "bench_os.v", folder / "top.v", RTL / "bench_main.cpp"]
-    options = ["--cc", "--exe", "--build", "-j", "2", "--top-module", "top", "-Wno-fatal", "-CFLAGS", "-O0"]
+    options = [
+        "--cc",
+        "--exe",
+        "--build",
+        "-j",
+        "2",
+        "--top-module",
+        "top",
+        "--output-split",
+        "0",
+        "-Wno-fatal",
+        "-CFLAGS",
+        "-O0",
+    ]
     run(["verilator", *options, "--Mdir", folder / "built", "-o", "top", *sources], folder)
     return [str(folder / "built" / "top")]

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from accelsim.dataflow import Dataflow, Job
-from accelsim.trace.base import Bools, Cycle, Ints, TraceRun, distance
-from accelsim.trace.os import OutputStationary
-from accelsim.trace.stationary import Stationary
+from accelsim.stepper.base import Bools, Cycle, Ints, TraceRun, distance
+from accelsim.stepper.os import OutputStationary
+from accelsim.stepper.stationary import Stationary
 
 __all__ = ["Cycle", "TraceRun", "run_trace", "trace"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from accelsim.arith import apply_overflow
 from accelsim.dataflow import Dataflow, Job
-from accelsim.trace.base import Bools, Cycle, Ints, Lines, hop_down, hop_right, padded
+from accelsim.stepper.base import Bools, Cycle, Ints, Lines, hop_down, hop_right, padded
 
 
 @dataclass(frozen=True, eq=False)

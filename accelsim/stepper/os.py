@@ -8,7 +8,7 @@ import numpy as np
 
 from accelsim.arith import apply_overflow
 from accelsim.dataflow import Dataflow, Job
-from accelsim.trace.base import Bools, Cycle, Ints, Lines, hop_down, hop_right, padded
+from accelsim.stepper.base import Bools, Cycle, Ints, Lines, hop_down, hop_right, padded
 
 FIRST, BANK, FOLD = -3, -2, -1
 """Where the bits that travel with an activation stand behind its lanes; the fold's number is -1 beside nothing."""
