@@ -76,9 +76,7 @@ def advise(
     )
 
 
-def compared(
-    before: tuple[Advice, ...], after: tuple[Advice, ...]
-) -> tuple[tuple[Advice, Advice], ...]:
+def compared(before: tuple[Advice, ...], after: tuple[Advice, ...]) -> tuple[tuple[Advice, Advice], ...]:
     """Return the advice of layers that both have, by name: a network without and with split channels."""
     found = {advice.name: advice for advice in after}
     return tuple((advice, found[advice.name]) for advice in before if advice.name in found)

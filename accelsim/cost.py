@@ -10,7 +10,7 @@ clock and control is what the technology's own overheads stand for; a hop to the
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from accelsim.activity import Activity, Event
 from accelsim.config import Accelerator, Sram
@@ -50,12 +50,15 @@ class Machine:
         Widths of the PEs.
     output_bits
         Widest code that the requantizer gives.
+    known
+        Prices looked up so far.
     """
 
     accelerator: Accelerator
     technology: Technology
     built: Widths
     output_bits: int = 8
+    known: dict[Event, float] = field(default_factory=dict, repr=False, compare=False)
 
     def price_pj(self, event: Event) -> float:
         """Return the energy of one event, in pJ.
@@ -65,7 +68,10 @@ class Machine:
         ValueError
             If the technology has no such price.
         """
-        return PRICES[event.component](self, event)
+        price = self.known.get(event)
+        if price is None:
+            price = self.known[event] = PRICES[event.component](self, event)
+        return price
 
 
 def energy_pj(activity: Activity, machine: Machine) -> dict[str, float]:

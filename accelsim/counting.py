@@ -178,7 +178,10 @@ def _count_registers(row: Any, codes: MachineCodes, mapping: Mapping, out: Any) 
     if array.dataflow == OS:
         out.act_register = groups * row.m * row.k * array.cols * mapping.column_folds
         out.weight_register = groups * row.n * row.k * array.rows * mapping.row_folds
-        out.sum_register = groups * mapping.operations
+        last_rows = row.m - (mapping.row_folds - 1) * array.rows
+        shifts = (mapping.row_folds - 1) * array.rows * (array.rows - 1) // 2
+        shifts += last_rows * (array.rows - 1) - last_rows * (last_rows - 1) // 2
+        out.sum_register = groups * (mapping.operations + row.n * shifts)
         return
     full_k = array.rows * lanes
     last = row.k - (mapping.row_folds - 1) * full_k

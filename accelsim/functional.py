@@ -38,6 +38,9 @@ from accelsim.program import (
 Array = NDArray[Any]
 Geometry = tuple[int, int, int, int, int, int]
 
+_ALIGNMENT = 4
+"""Channels of a window are copied in words of at least so many."""
+
 _MAGIC_RANGE = 2**21
 """Codes this close to the zero point are rounded exactly by the kernels' float32 trick."""
 
@@ -52,17 +55,20 @@ def storage_dtype(tensor: Tensor) -> np.dtype[Any]:
     return np.dtype(np.int32 if tensor.magnitude < 2**31 else np.int64)
 
 
-def padded_map(codes: Array, padding: tuple[int, int, int, int], fill: int) -> Array:
-    """Return ``codes[b, h, w, c]`` inside a border of `fill`; the array itself where there is none."""
-    if not any(padding):
+def padded_map(codes: Array, padding: tuple[int, int, int, int], fill: int, extra: int = 0) -> Array:
+    """Return ``codes[b, h, w, c]`` inside a border of `fill`, with `extra` channels of it behind the others.
+
+    The array itself where there is nothing to put around it.
+    """
+    if not any(padding) and not extra:
         return np.ascontiguousarray(codes)
     batch, height, width, channels = codes.shape
     top, left, bottom, right = padding
     limits = np.iinfo(codes.dtype)
     holds = limits.min <= fill <= limits.max
     kind = codes.dtype if holds else np.result_type(codes, np.min_scalar_type(fill))
-    out = np.full((batch, height + top + bottom, width + left + right, channels), fill, dtype=kind)
-    out[:, top : top + height, left : left + width] = codes
+    out = np.full((batch, height + top + bottom, width + left + right, channels + extra), fill, dtype=kind)
+    out[:, top : top + height, left : left + width, :channels] = codes
     return out
 
 
@@ -82,9 +88,12 @@ def _conv_geometry(op: Conv) -> Geometry:
     return (*op.weight.shape[1:3], *op.stride, *op.dilation)
 
 
-def conv_rows(op: Conv, codes: Array) -> Array:
-    """Return a convolution's left operand, ``[batch · pixels, kh · kw · channels]``, k = (kh, kw, c)."""
-    maps = padded_map(as_maps(codes), op.padding, op.pad_value)
+def conv_rows(op: Conv, codes: Array, extra: int = 0) -> Array:
+    """Return a convolution's left operand, ``[batch · pixels, kh · kw · channels]``, k = (kh, kw, c).
+
+    `extra` channels, which zero weights will meet, make a pixel a whole number of words.
+    """
+    maps = padded_map(as_maps(codes), op.padding, op.pad_value, extra)
     geometry = _conv_geometry(op)
     kh, kw = geometry[:2]
     channels = maps.shape[3]
@@ -99,6 +108,15 @@ def conv_rows(op: Conv, codes: Array) -> Array:
 def _word(size: int) -> str:
     """Return the widest integer type that divides a pixel of `size` bytes: windows are copied word by word."""
     return next(f"u{width}" for width in (8, 4, 2, 1) if size % width == 0)
+
+
+def _aligned_operands(op: Conv, codes: Array) -> tuple[Array, Array]:
+    """Return rows and columns of a convolution of one group, k stretched by zero weights where that copies faster."""
+    assert not isinstance(op.weight, Blank)
+    out, kh, kw, channels = op.weight.shape
+    extra = -channels % _ALIGNMENT if kh * kw > 1 and channels >= _ALIGNMENT else 0
+    weight = np.pad(op.weight, ((0, 0), (0, 0), (0, 0), (0, extra))) if extra else op.weight
+    return conv_rows(op, codes, extra), np.ascontiguousarray(weight.reshape(out, -1).T)
 
 
 def group_operands(op: Conv, codes: Array) -> list[tuple[Array, Array]]:
@@ -141,7 +159,8 @@ def conv_without_bias(op: Conv, codes: Array, output: Tensor) -> Array:
         kernels.depthwise(maps, taps, sums, geometry[2:])
         return sums.reshape(-1, *output.shape)
     bound = int(op.bound.max())
-    parts = [int_matmul(rows, np.ascontiguousarray(columns), bound) for rows, columns in group_operands(op, codes)]
+    operands = [_aligned_operands(op, codes)] if op.groups == 1 else group_operands(op, codes)
+    parts = [int_matmul(rows, np.ascontiguousarray(columns), bound) for rows, columns in operands]
     sums = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
     return sums.reshape(-1, *output.shape)
 
@@ -222,9 +241,12 @@ def _add(op: Add, operands: list[Array], output: Tensor) -> Array:
 
 
 def _duplicate(op: Duplicate, operands: list[Array], output: Tensor) -> Array:
-    gathered = np.take(operands[0], op.source, axis=-1)
+    flat = np.ascontiguousarray(operands[0]).reshape(-1, operands[0].shape[-1])
+    gathered = np.empty((flat.shape[0], op.source.size), dtype=flat.dtype)
+    kernels.gather_channels(flat, op.source.astype(np.int64), gathered)
+    gathered = gathered.reshape(*operands[0].shape[:-1], op.source.size)
     if not op.shift.any():
-        return np.clip(gathered, op.low, op.high).astype(storage_dtype(output)) if _clips(op, operands[0]) else gathered
+        return np.clip(gathered, op.low, op.high, out=gathered) if _clips(op, gathered) else gathered
     halved = (gathered.astype(np.int32) + op.offset.astype(np.int32)) >> op.shift.astype(np.int32)
     return np.clip(halved, op.low, op.high).astype(storage_dtype(output))
 
@@ -263,7 +285,8 @@ def _avg_pool(op: AvgPool, operands: list[Array], output: Tensor) -> Array:
 
 def _softmax(op: Softmax, operands: list[Array], output: Tensor) -> Array:
     columns = output.shape[-1]
-    seen = np.ascontiguousarray(np.broadcast_to(reference.visible(op, output.shape), output.shape)).reshape(-1, columns)
+    shape = output.shape[-2:] if op.mask is None else output.shape
+    seen = np.ascontiguousarray(reference.visible(op, shape)).reshape(-1, columns)
     out = np.empty(operands[0].shape, dtype=storage_dtype(output))
     rows = np.ascontiguousarray(operands[0]).reshape(-1, columns)
     kernels.softmax(rows, op.exponentials.astype(np.int64), seen, op.out_bits, out.reshape(-1, columns))

@@ -37,6 +37,19 @@ def im2col(padded: NDArray[Any], out: NDArray[Any], geometry: tuple[int, int, in
 
 
 @njit(cache=True, nogil=True)
+def gather_channels(codes: NDArray[Any], source: NDArray[np.int64], out: NDArray[Any]) -> None:
+    """Write ``out[i, j] = codes[i, source[j]]``; a leading run of source = 0, 1, 2, … is copied straight."""
+    run = 0
+    while run < source.size and source[run] == run:
+        run += 1
+    for i in range(codes.shape[0]):
+        for j in range(run):
+            out[i, j] = codes[i, j]
+        for j in range(run, source.size):
+            out[i, j] = codes[i, source[j]]
+
+
+@njit(cache=True, nogil=True)
 def requantize_float32(
     sums: NDArray[Any],
     bias: NDArray[Any],
@@ -204,7 +217,7 @@ def _make_ordered_sums(lane: Any) -> Any:  # noqa: C901  (one loop nest; cut apa
     return ordered_sums
 
 
-_ORDERED_SUMS = {np.int32: _make_ordered_sums(np.int32), np.int64: _make_ordered_sums(np.int64)}
+_ORDERED_SUMS: dict[Any, Any] = {np.int32: _make_ordered_sums(np.int32), np.int64: _make_ordered_sums(np.int64)}
 
 
 def ordered_sums(
@@ -231,3 +244,29 @@ def ordered_sums(
         Sums ``[n, m]``, written, and events ``[n, m]``, to which the additions that left their register are added.
     """
     _ORDERED_SUMS[lane](operands, order, *registers, *results)
+
+
+@njit(cache=True, nogil=True)
+def softmax(
+    codes: NDArray[Any],
+    exponentials: Any,
+    seen: NDArray[np.bool_],
+    out_bits: int,
+    out: NDArray[Any],
+) -> None:
+    """Integer softmax of the rows of ``codes[m, n]``; row i sees where ``seen[i % len(seen)]`` is true."""
+    last, top = exponentials.size - 1, (1 << out_bits) - 1
+    powers = np.zeros(codes.shape[1], dtype=np.int64)
+    for i in range(codes.shape[0]):
+        row, visible, target = codes[i], seen[i % seen.shape[0]], out[i]
+        largest = np.int64(-(2**62))
+        for j in range(row.size):
+            if visible[j]:
+                largest = max(largest, np.int64(row[j]))
+        total = np.int64(0)
+        for j in range(row.size):
+            powers[j] = exponentials[min(largest - np.int64(row[j]), last)] if visible[j] else 0
+            total += powers[j]
+        half = total // 2
+        for j in range(row.size):
+            target[j] = min(((powers[j] << out_bits) + half) // total, top) if powers[j] > 0 else 0

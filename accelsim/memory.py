@@ -62,47 +62,72 @@ def _most_rows(plan: NDArray[Any]) -> int:
     return int((groups * trips[2] * trips[1] * 3 + 1).sum())
 
 
+class Feeds(NamedTuple):
+    """How fast the buffers feed the array in one layer.
+
+    Cycles of an operation; bits that one streamed operand of every row needs of a buffer and what its port gives a
+    cycle, for two buffers; cycles in which a fold's held operands are loaded.
+    """
+
+    steps: int
+    need: int
+    port: int
+    other_need: int
+    other_port: int
+    load: int
+
+
 @njit(cache=True)
-def feeds(row: Any, codes: MachineCodes) -> tuple[int, int]:
-    """Return cycles between two streamed operands, and between two rows of held ones, as the buffers' ports allow."""
+def feeds(row: Any, codes: MachineCodes) -> Feeds:
+    """Return how fast the buffers feed the array; loaders smooth what a fold takes over the fold."""
     array, lanes = codes.array, row.products
     depth = ceil_div(row.k, lanes) * row.pack
     if array.dataflow == OS:
-        act = min(array.rows, row.m) * lanes * row.act_bits
-        weight = min(array.cols, row.n) * lanes * row.weight_bits
-        stream = max(ceil_div(act, codes.act.port), ceil_div(weight, codes.weight.port))
-        return max(row.steps, stream), 1
+        act = min(array.rows, row.m * row.pack) * lanes * row.act_bits
+        weight = min(array.cols, row.n * row.pack) * lanes * row.weight_bits
+        return Feeds(row.steps, act, codes.act.port, weight, codes.weight.port, array.rows)
     rows = min(array.rows, depth)
     cols = min(array.cols, (row.n if array.dataflow == WS else row.m) * row.pack)
+    sums = cols * codes.sum_bits
+    acts, weights = lanes * row.act_bits, lanes * row.weight_bits
     if array.dataflow == WS:
-        stream = ceil_div(rows * lanes * row.act_bits, codes.act.port)
-        load = ceil_div(cols * lanes * row.weight_bits, codes.weight.port)
-    else:
-        stream = ceil_div(rows * lanes * row.weight_bits, codes.weight.port)
-        load = ceil_div(cols * lanes * row.act_bits, codes.act.port)
-    stream = max(stream, ceil_div(cols * codes.sum_bits, codes.sums.port))
-    return max(row.steps, stream), max(1, load)
+        load = ceil_div(rows * cols * weights, codes.weight.port)
+        return Feeds(row.steps, rows * acts, codes.act.port, sums, codes.sums.port, max(array.rows, load))
+    load = ceil_div(rows * cols * acts, codes.act.port)
+    return Feeds(row.steps, rows * weights, codes.weight.port, sums, codes.sums.port, max(array.rows, load))
 
 
 @njit(cache=True)
-def fold_cycles(codes: MachineCodes, length: int, step: int, load: int) -> int:
+def unhindered(feed: Feeds, rows: int) -> Feeds:
+    """Return the feeds of buffers with wide ports."""
+    return Feeds(feed.steps, 0, 1, 0, 1, rows)
+
+
+@njit(cache=True)
+def stream_cycles(length: int, feed: Feeds) -> int:
+    """Return the cycles in which `length` operands stream."""
+    first, second = ceil_div(length * feed.need, feed.port), ceil_div(length * feed.other_need, feed.other_port)
+    return max(length * feed.steps, first, second)
+
+
+@njit(cache=True)
+def fold_cycles(codes: MachineCodes, length: int, feed: Feeds) -> int:
     """Return what a fold of `length` streamed operands adds to a running array."""
     array = codes.array
     if array.mode == ISOLATED:
-        held = array.rows if array.dataflow == OS else array.rows * load
-        return held + array.rows + array.cols - 2 + array.depth - 1 + length * step
-    return max(length * step, array.rows * load)
+        return feed.load + array.rows + array.cols - 2 + array.depth - 1 + stream_cycles(length, feed)
+    return max(stream_cycles(length, feed), feed.load)
 
 
 @njit(cache=True)
-def edge_cycles(codes: MachineCodes, length: int, step: int, load: int) -> tuple[int, int]:
+def edge_cycles(codes: MachineCodes, length: int, feed: Feeds) -> tuple[int, int]:
     """Return what the first and the last fold of a layer take more, the last streaming `length`."""
     array = codes.array
     if array.mode == ISOLATED:
         return 0, 0
-    slack = max(0, array.rows * load - length * step)
+    slack = max(0, feed.load - stream_cycles(length, feed))
     tail = array.rows + array.cols - 2 + array.depth - 1 - slack
-    return (0, array.rows + tail) if array.dataflow == OS else (array.rows * load, tail)
+    return (0, array.rows + tail) if array.dataflow == OS else (feed.load, tail)
 
 
 class TileFolds(NamedTuple):
@@ -134,11 +159,11 @@ def tile_folds(row: Any, codes: MachineCodes, m: int, k: int, n: int, groups: in
 
 
 @njit(cache=True)
-def _tile_array(folds: TileFolds, codes: MachineCodes, step: int, load: int, edge: tuple[bool, bool]) -> int:
+def _tile_array(folds: TileFolds, codes: MachineCodes, feed: Feeds, edge: tuple[bool, bool]) -> int:
     """Return the array cycles of a tile that is, or is not, a layer's first and last."""
-    cycles = (folds.chunks - 1) * fold_cycles(codes, folds.chunk, step, load)
-    cycles = folds.each * (cycles + fold_cycles(codes, folds.last, step, load))
-    head, tail = edge_cycles(codes, folds.last, step, load)
+    cycles = (folds.chunks - 1) * fold_cycles(codes, folds.chunk, feed)
+    cycles = folds.each * (cycles + fold_cycles(codes, folds.last, feed))
+    head, tail = edge_cycles(codes, folds.last, feed)
     return cycles + (head if edge[0] else 0) + (tail if edge[1] else 0)
 
 
@@ -167,10 +192,9 @@ def _fill_tile(
     part = (m / row.m) * (n / row.n) * (groups / row.groups)
     weights = (k / row.k) * (n / row.n) * (groups / row.groups)
     folds = tile_folds(row, codes, m, k, n, groups)
-    step, load = feeds(row, codes)
-    cycles = _tile_array(folds, codes, step, load, (first, last))
-    # Wide ports load a row a cycle; `min` makes a variable of the 1, so that one compiled form serves both calls.
-    tile.stretch = cycles - _tile_array(folds, codes, row.steps, min(load, 1), (first, last))
+    feed = feeds(row, codes)
+    cycles = _tile_array(folds, codes, feed, (first, last))
+    tile.stretch = cycles - _tile_array(folds, codes, unhindered(feed, codes.array.rows), (first, last))
     tile.folds = folds.all
     tile.busy = folds.each * ((folds.chunks - 1) * folds.chunk + folds.last) * row.steps
     tile.steps = folds.steps if ends else 1

@@ -134,6 +134,11 @@ class _Sum:
         self.cycles += repeats * one.cycles
 
 
+def totals(records: NDArray[Any]) -> dict[str, int]:
+    """Return the sum of every column."""
+    return dict(zip(records.dtype.names or (), _flat(records).sum(axis=0).tolist(), strict=True))
+
+
 def _flat(records: NDArray[Any]) -> NDArray[np.int64]:
     """Return a structured array of int64 columns as a matrix, without copying."""
     return records.view(np.int64).reshape(len(records), -1)
@@ -141,7 +146,8 @@ def _flat(records: NDArray[Any]) -> NDArray[np.int64]:
 
 def traffic(counts: NDArray[Any]) -> int:
     """Return the DRAM bytes of counts."""
-    return int(sum(counts[name].sum() for name in ("weights", "ifmap", "ofmap", "psum_out", "psum_in")))
+    found = totals(counts)
+    return sum(found[name] for name in ("weights", "ifmap", "ofmap", "psum_out", "psum_in"))
 
 
 def _least_traffic(table: LayerTable, model: Model, samples: int) -> tuple[int, Pass]:

@@ -1,11 +1,6 @@
 """Schedule of a network on one core: what stays on chip, and how each layer is cut into tiles.
 
-Outputs stay in the activation buffer when they fit beside everything still needed, and the next layer's working set
-still fits (an eighth of the buffer is enough for what merely passes through). Otherwise they go to DRAM and every
-reader fetches them. A network input that several layers read is kept after the first; one that a single layer reads
-passes through in tiles. Parameters are fetched for every batch. Those that several layers share (`Op.shares`: the steps
-of a recurrent layer) are pinned in half of the weight buffer as far as they fit, the most used first, and fetched once;
-others are fetched by every layer that uses them.
+`accelsim.residency` says what stays on chip, `accelsim.tiling` how a layer is cut.
 
 Assumption (A): tensors lie in memory in lines (rows of a map, vectors of a sequence), each rounded up to a word of the
 activation buffer; a layer's weights in lines of one filter or of one k, whichever packs tighter, rounded up to a word
@@ -19,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from accelsim import tiling
+from accelsim import residency, tiling
 from accelsim.codes import BY_OUTPUTS, WS, MachineCodes, ceil_div, rounded_bits, stored_bits
 from accelsim.layers import CONV, MATMUL, VECTOR, LayerTable
 from accelsim.timing import packed_groups
@@ -96,13 +91,13 @@ def make_schedule(
     """
     sizes = np.empty(len(table.tensors), dtype=np.int64)
     plan = describe(table, codes, pe_work, samples, sizes)
-    codes = _pin(table, plan, codes, None if fixed is None else fixed.plan["pinned"])
+    codes = residency.pin(table, plan, codes, None if fixed is None else fixed.plan["pinned"])
     if fixed is None:
         kept = np.zeros(len(table.tensors), dtype=np.int64)
-        _keep(table.layers, table.tensors, table.reads, sizes, kept, codes.act.room)
+        residency.keep(table.layers, table.tensors, table.reads, sizes, kept, codes.act.room)
     else:
         kept = fixed.kept
-    _place(table.layers, table.tensors, table.reads, sizes, kept, codes, plan)
+    residency.place(table.layers, table.tensors, table.reads, sizes, kept, codes, plan)
     if fixed is None:
         _cut(table.layers, plan, codes, tiling.PLACES)
     else:
@@ -118,35 +113,10 @@ def share_schedule(
     """Return the schedule of the core with the smallest share, tiles and residency as on the others."""
     sizes = np.empty(len(table.tensors), dtype=np.int64)
     plan = describe(table, codes, pe_work, samples, sizes, last=True)
-    _pin(table, plan, codes, main.plan["pinned"])
-    _place(table.layers, table.tensors, table.reads, sizes, main.kept, codes, plan)
+    residency.pin(table, plan, codes, main.plan["pinned"])
+    residency.place(table.layers, table.tensors, table.reads, sizes, main.kept, codes, plan)
     take_tiles(main.plan, plan)
     return Schedule(plan, main.kept, sizes, samples)
-
-
-def _pin(
-    table: LayerTable, plan: NDArray[Any], codes: MachineCodes, pinned: NDArray[np.int64] | None
-) -> MachineCodes:
-    """Decide which shared parameters stay in the weight buffer (or take over `pinned`); return what room is left."""
-    owners = table.layers["owner"]
-    own = owners == np.arange(len(owners))
-    plan["stored_bytes"][~own] = 0
-    if own.all():
-        return codes
-    used = 0
-    if pinned is None:
-        uses = np.bincount(owners, minlength=len(owners))
-        pinned = np.zeros(len(owners), dtype=np.int64)
-        for owner in sorted(np.flatnonzero(uses > 1).tolist(), key=lambda place: -uses[place]):
-            size = int(plan["weight_bytes"][owner])
-            if used + size <= codes.weight.whole // 2:
-                pinned[owners == owner] = 1
-                used += size
-    plan["pinned"] = pinned
-    plan["fetch_weights"] = np.where(own & (pinned == 1), plan["weight_bytes"], 0)
-    plan["weight_bytes"][pinned == 1] = 0
-    room = (codes.weight.whole - used) // (2 if codes.weight.double else 1)
-    return codes._replace(weight=codes.weight._replace(room=room))
 
 
 def take_tiles(source: NDArray[Any], target: NDArray[Any]) -> None:
@@ -296,104 +266,6 @@ def _share_bytes(layer: Any, row: Any, codes: MachineCodes, reads: NDArray[np.in
     row.param_bytes = row.weight_bytes
     if codes.split == BY_OUTPUTS:
         row.broadcast_bits = 8 * row.output_bytes * (codes.cores - 1)
-
-
-# --- residency -------------------------------------------------------------------------------------------------------
-
-
-@njit(cache=True)
-def _keep(
-    layers: Any,
-    tensors: Any,
-    reads: NDArray[np.int64],
-    sizes: NDArray[np.int64],
-    kept: NDArray[np.int64],
-    room: int,
-) -> None:
-    """Decide which tensors stay on chip, in order of execution."""
-    reserve = room // 8
-    readers = np.zeros(tensors.size, dtype=np.int64)
-    for item in range(reads.size):
-        readers[reads[item]] += 1
-    for place in range(layers.size):
-        layer = layers[place]
-        for item in range(layer.reads_from, layer.reads_to):
-            source = reads[item]
-            again = tensors[source].made_by < 0 and readers[source] > 1 and not kept[source]
-            if again and _live(tensors, sizes, kept, place) + sizes[source] + reserve <= room:
-                kept[source] = 1
-        made = layer.output
-        if tensors[made].last_read <= place:
-            continue
-        passing = 0
-        for item in range(layer.reads_from, layer.reads_to):
-            if not kept[reads[item]]:
-                passing = reserve
-        now = _live(tensors, sizes, kept, place) + sizes[made] + passing
-        kept[made] = 1
-        if place + 1 < layers.size:
-            following = layers[place + 1]
-            after = _live(tensors, sizes, kept, place + 1) + min(sizes[following.output], reserve)
-            for item in range(following.reads_from, following.reads_to):
-                if not kept[reads[item]]:
-                    after += min(sizes[reads[item]], reserve)
-        else:
-            after = 0
-        kept[made] = int(now <= room and after <= room)
-
-
-@njit(cache=True)
-def _live(tensors: Any, sizes: NDArray[np.int64], kept: NDArray[np.int64], place: int) -> int:
-    """Return the bytes of kept tensors that exist before layer `place` runs and that it or a later one reads."""
-    total = 0
-    for item in range(tensors.size):
-        if kept[item] and tensors[item].made_by < place <= tensors[item].last_read:
-            total += sizes[item]
-    return total
-
-
-@njit(cache=True)
-def _place(
-    layers: Any,
-    tensors: Any,
-    reads: NDArray[np.int64],
-    sizes: NDArray[np.int64],
-    kept: NDArray[np.int64],
-    codes: MachineCodes,
-    plan: Any,
-) -> None:
-    """Write into the plan what is on chip when a layer runs, and what room is left."""
-    fetched = np.zeros(tensors.size, dtype=np.int64)
-    for place in range(layers.size):
-        layer, row = layers[place], plan[place]
-        row.act_kept = kept[reads[layer.reads_from]] if layer.kind != VECTOR else 1
-        row.second_kept = kept[reads[layer.reads_to - 1]] if layer.kind == MATMUL else 1
-        row.output_kept = kept[layer.output]
-        row.store_output = int(tensors[layer.output].output or not kept[layer.output])
-        passing = 0
-        for item in range(layer.reads_from, layer.reads_to):
-            source = reads[item]
-            if kept[source]:
-                if tensors[source].made_by < 0 and not fetched[source]:
-                    row.fetch_first += sizes[source]
-                    fetched[source] = 1
-            elif layer.kind == VECTOR:
-                passing += sizes[source]
-        if layer.kind == VECTOR:
-            if codes.split == BY_OUTPUTS:
-                passing = ceil_div(passing, codes.cores)
-            row.vector_bytes = passing
-        live = _live(tensors, sizes, kept, place)
-        if row.output_kept:
-            live += sizes[layer.output]
-        row.copies_kept = int(row.copy_bytes > 0 and live + row.copy_bytes <= codes.act.room * 7 // 8)
-        if row.copies_kept:
-            live += row.copy_bytes
-        elif row.copy_bytes > 0 and row.act_kept:
-            row.act_kept, row.act_bytes = 0, row.copy_bytes
-        elif row.copy_bytes > 0:
-            row.act_bytes += row.copy_bytes
-        row.free_bytes = max(0, codes.act.room - live)
 
 
 # --- tiles -----------------------------------------------------------------------------------------------------------

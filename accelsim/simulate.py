@@ -18,7 +18,7 @@ from accelsim.config import Accelerator
 from accelsim.cost import Machine, area_um2, energy_pj
 from accelsim.layers import CONV, VECTOR, LayerTable, layer_table
 from accelsim.notes import notes
-from accelsim.passes import MEMORY_MODELS, STALLS, Model, Work, run_batch
+from accelsim.passes import MEMORY_MODELS, STALLS, Model, Work, run_batch, totals
 from accelsim.pe import built_widths, pe_type, too_wide
 from accelsim.program import Program
 from accelsim.result import TRAFFIC, LayerResult, Layers, Result
@@ -143,16 +143,17 @@ class _Report:
 
     def result(self) -> Result:
         """Return the whole network's figures; layers are made when looked at."""
-        accelerator, prices, times = self.machine.accelerator, self.machine.technology, self.work.times
+        accelerator, prices = self.machine.accelerator, self.machine.technology
         everything = slice(0, len(self.table))
+        times = totals(self.work.times)
         activity = self.activity(everything)
         traffic = self.traffic(everything)
         return Result(
             batch=self.batch,
             cycles=self.work.cycles,
-            array_cycles=int(times["array"].sum()),
-            busy_cycles=int(times["busy"].sum()),
-            stall_cycles={cause: int(times[cause].sum()) for cause in STALLS},
+            array_cycles=times["array"],
+            busy_cycles=times["busy"],
+            stall_cycles={cause: times[cause] for cause in STALLS},
             seconds=self.work.cycles / (accelerator.clock_mhz * 1e6),
             energy_pj=energy_pj(activity, self.machine),
             area_um2=area_um2(self.machine),
@@ -160,7 +161,7 @@ class _Report:
             dram_bytes=sum(traffic.values()),
             dram_traffic=traffic,
             utilization=self.utilization(everything),
-            folds=int(self.work.times["folds"].sum()),
+            folds=times["folds"],
             timing_mode=self.mode,
             technology=prices.name,
             node_nm=prices.node_nm,
@@ -210,9 +211,8 @@ class _Report:
 
     def traffic(self, part: slice) -> dict[str, int]:
         """Return DRAM bytes by kind."""
-        counts = self.work.counts[part]
-        psum = int(counts["psum_out"].sum() + counts["psum_in"].sum())
-        return {name: int(counts[name].sum()) for name in TRAFFIC[:3]} | {"psum": psum}
+        counts = totals(self.work.counts[part])
+        return {name: counts[name] for name in TRAFFIC[:3]} | {"psum": counts["psum_out"] + counts["psum_in"]}
 
     def weight_bytes(self, part: slice) -> int:
         """Return the bytes of parameters, all cores together."""
@@ -251,23 +251,25 @@ class _Report:
     def activity(self, part: slice) -> Activity:
         """Return what was counted in some layers, over all cores."""
         counts = self.work.counts[part]
-        totals = {name: int(counts[name].sum()) for name in counts.dtype.names or ()}
-        events = self._pe_events(part, totals) | self._memory_events(totals)
+        found = totals(counts)
+        events = self._pe_events(part, found) | self._memory_events(found)
         for (bits, out, multiplier), number in self._requantized(part).items():
             events[Event("requantizer", "requantize", (bits, out, multiplier))] = number
         samples = self.batch
         for event, number in zip(self.table.events, self.table.lane_counts[part].sum(axis=0).tolist(), strict=True):
             events[event] = events.get(event, 0) + number * samples
         for action, number_of in (("copy", "copies"), ("shift", "halved")):
+            if not found[number_of]:
+                continue
             for bits in set(self.table.layers["copy_bits"][part][counts[number_of] > 0].tolist()):
                 chosen = self.table.layers["copy_bits"][part] == bits
                 event = Event("vector", action, (bits,))
                 events[event] = events.get(event, 0) + int(counts[number_of][chosen].sum())
-        times = self.work.times[part]
-        cycles = int(sum(times[name].sum() for name in ("busy", *STALLS)))
+        times = totals(self.work.times[part])
+        cycles = sum(times[name] for name in ("busy", *STALLS))
         return Activity(events | {Event("leakage", "cycle"): cycles})
 
-    def _pe_events(self, part: slice, totals: dict[str, int]) -> dict[Event, int]:
+    def _pe_events(self, part: slice, found: dict[str, int]) -> dict[Event, int]:
         built, codes = self.machine.built, self.model.codes
         operations = self.work.counts["operations"][part]
         events: dict[Event, int] = {}
@@ -281,19 +283,19 @@ class _Report:
         if not self.machine.technology.mac_includes_registers:
             for width, name in ((built.weight, "weight"), (built.act, "act"), (built.total, "sum")):
                 event = Event("register", "write", (width,))
-                events[event] = events.get(event, 0) + totals[f"{name}_register"]
+                events[event] = events.get(event, 0) + found[f"{name}_register"]
         return events
 
-    def _memory_events(self, totals: dict[str, int]) -> dict[Event, int]:
+    def _memory_events(self, found: dict[str, int]) -> dict[Event, int]:
         accelerator = self.machine.accelerator
         events: dict[Event, int] = {}
         for component, name in (("activation_sram", "act"), ("weight_sram", "weight"), ("accumulator_sram", "sums")):
             word = getattr(accelerator, component).word_bits
             for action in ("read", "write"):
-                events[Event(component, action, (word,))] = totals[f"{name}_{action}"]
-        events[Event("dram", "read", (1,))] = 8 * (totals["weights"] + totals["ifmap"] + totals["psum_in"])
-        events[Event("dram", "write", (1,))] = 8 * (totals["ofmap"] + totals["psum_out"])
-        events[Event("interconnect", "hop", (1,))] = totals["hop_bits"]
+                events[Event(component, action, (word,))] = found[f"{name}_{action}"]
+        events[Event("dram", "read", (1,))] = 8 * (found["weights"] + found["ifmap"] + found["psum_in"])
+        events[Event("dram", "write", (1,))] = 8 * (found["ofmap"] + found["psum_out"])
+        events[Event("interconnect", "hop", (1,))] = found["hop_bits"]
         return events
 
     def _requantized(self, part: slice) -> dict[tuple[int, int, int], int]:

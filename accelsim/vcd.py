@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from accelsim.config import Accelerator
 from accelsim.dataflow import Dataflow, Job
 from accelsim.program import Program
-from accelsim.store import write_atomically
 from accelsim.stepper import Cycle, trace
+from accelsim.store import write_atomically
 from accelsim.vectors import CONTROL, layer_job
 
 FIRST_CODE, CODES = 33, 94

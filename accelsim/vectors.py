@@ -24,8 +24,8 @@ from accelsim.dataflow import DATAFLOWS, Dataflow, Job, Operands, make_job
 from accelsim.execute import accumulations, execute, layer_groups, operand_bits
 from accelsim.program import Conv, MatMul, Program
 from accelsim.register import array_shape
-from accelsim.store import write_atomically
 from accelsim.stepper import Cycle, trace
+from accelsim.store import write_atomically
 from accelsim.vectors_readme import readme
 
 MAX_CYCLES = 1 << 18

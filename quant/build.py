@@ -14,7 +14,7 @@ from quant.grid import Grid, affine, symmetric, unsigned
 from quant.inner import LEAST_FUNCTION_BITS, inner_tensors, saturation
 from quant.observe import Stats
 from quant.recipe import Recipe
-from quant.wide import wide_tensors
+from quant.wide import WideChain, wide_tensors
 
 MAP_LAYOUT = (1, 2, 0)
 """A map [channels, height, width] of the float graph is [height, width, channels] in a Program."""
@@ -105,8 +105,10 @@ class Builder:
         if bits is None:
             bits = self.bits(name)
         chain = self.wide.chains.get(name)
-        if chain is None:
-            return self._observed_grid(name, bits)
+        return self._observed_grid(name, bits) if chain is None or chain.fixed else self.wide_grid(chain, bits)
+
+    def wide_grid(self, chain: WideChain, bits: int) -> Grid:
+        """Choose the grid of a tensor that halves are cut from: they decide the scale, and it has extra bits."""
         grids = [self._observed_grid(halved, bits) for halved in chain.halved]
         chain.narrow = max(grids, key=lambda grid: grid.one_scale)
         return chain.wide()

@@ -7,12 +7,16 @@ does, and one that repeats the MXNet code which the OCS authors used.
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from quant.clip_rule import ClipInput, Reals
 
 EPSILON = 1e-4
 """Count given to a bin that must not be empty, as in MXNet's smoothing."""
+
+ROUNDING = 1e-12
+"""Divergences this close count as equal: their terms are rounded."""
 
 
 @dataclass(frozen=True)
@@ -69,21 +73,15 @@ class Kl:
 
     def _aligned(self, data: ClipInput, row: int, top: float) -> float:
         values = data.values[row][data.values[row] != 0]
-        low = 0.0 if data.unsigned else -top
-        counts = np.histogram(values, self.bins, (low, top))[0].astype(np.float64)
-        half = self.bins if data.unsigned else self.bins // 2
-        width = top / (half if data.unsigned else half + 0.5)
-        middle = 0 if data.unsigned else half
-        centres = (np.arange(counts.size) - middle + (0.5 if data.unsigned else 0.0)) * width
-        best, chosen = np.inf, top
-        for i in range(half, min(data.levels, half) - 1, -1):
-            window = slice(0 if data.unsigned else middle - i, i if data.unsigned else middle + i + 1)
-            alpha = top if i == half else (i if data.unsigned else i + 0.5) * width
-            codes = np.rint(centres[window] * (data.levels / alpha)).astype(np.int64)
-            found = _divergence(counts, window, codes)
-            if found < best:
-                best, chosen = found, alpha
-        return chosen
+        counts = np.histogram(values, self.bins, (0.0 if data.unsigned else -top, top))[0].astype(np.float64)
+        # The middle bin is centred on zero; a histogram from zero on starts half a bin late.
+        middle, offset = (0, 0.5) if data.unsigned else (self.bins // 2, 0.0)
+        widest = self.bins - middle - (0 if data.unsigned else 1)
+        reaches = np.arange(widest, min(data.levels, widest) - 1, -1)
+        found = _divergences(counts, reaches, middle, offset, data.levels)
+        least = reaches[int(np.argmax(found <= found.min() + ROUNDING))]
+        edge = least + 0.5 - offset
+        return min(top, float(top * edge / (widest + 0.5 - offset)))
 
     def _mxnet(self, data: ClipInput, row: int, top: float) -> float:
         levels, middle = 2**data.bits - 1, self.bins // 2
@@ -108,24 +106,44 @@ def _with_outliers(counts: Reals, start: int, stop: int) -> Reals:
     return inside
 
 
-def _divergence(counts: Reals, window: slice, codes: NDArray[np.int64]) -> float:
-    """Return KL(p || q), less its expectation by chance, of one window whose bins have the given ascending codes.
+@njit(cache=True, nogil=True)
+def _divergences(counts: Reals, reaches: NDArray[np.int64], middle: int, offset: float, levels: int) -> Reals:
+    """Return, for windows of `reaches` bins beside the middle one, KL(p || q) less its expectation by chance.
 
     The likelihood ratio of N values in so many filled bins against their levels has, by Wilks's theorem, the mean of a
     chi-squared variable: 2N·KL is (filled bins - filled levels) on average where the levels are the truth.
     """
-    inside = counts[window]
-    if not inside.any():
-        return float("inf")
-    p = _with_outliers(counts, window.start, window.stop)
-    groups = codes - codes[0]
-    totals = np.bincount(groups, inside)
-    filled = np.bincount(groups, inside > 0)
-    q = np.where(inside > 0, (totals / np.maximum(filled, 1))[groups], EPSILON)
-    held = p > 0
-    by_chance = (np.count_nonzero(filled) - np.count_nonzero(inside)) / (2 * p.sum())
-    p, q = p / p.sum(), q / q[held].sum()
-    return float(np.sum(p[held] * np.log(p[held] / q[held])) + by_chance)
+    total = counts.sum()
+    found = np.empty(reaches.size)
+    for place in range(reaches.size):
+        reach = reaches[place]
+        start = middle - reach if middle else 0
+        stop = middle + reach + (1 if middle else 0)
+        inside = counts[start:stop].sum()
+        if inside == 0:
+            found[place] = np.inf
+            continue
+        left, right = counts[:start].sum(), counts[stop:].sum()
+        added = EPSILON * ((counts[start] == 0 and left > 0) + (counts[stop - 1] == 0 and right > 0))
+        step = (reach + 0.5 - offset) / levels
+        divergence, excess = 0.0, 0
+        first = start
+        while first < stop:
+            code = np.rint((first - middle + offset) / step)
+            last, filled, weight = first, 0, 0.0
+            while last < stop and np.rint((last - middle + offset) / step) == code:
+                filled += counts[last] > 0
+                weight += counts[last]
+                last += 1
+            excess += max(filled - 1, 0)
+            for i in range(first, last):
+                p = counts[i] + (left if i == start else 0.0) + (right if i == stop - 1 else 0.0)
+                if p > 0:
+                    q = weight / filled if counts[i] > 0 else EPSILON
+                    divergence += p / total * np.log(p / total * (inside + added) / q)
+            first = last
+        found[place] = divergence - excess / (2 * total)
+    return found
 
 
 def _mxnet_divergence(counts: Reals, start: int, stop: int, levels: int) -> float | None:

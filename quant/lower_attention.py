@@ -92,7 +92,7 @@ def lower_attention(builder: Builder, node: Node) -> None:
     products = matrix_product(builder, f"{node.name}.scores", query, key, transpose=True)
     scores = _scores(builder, node, products)
     bits = builder.recipe.act_bits_of(f"{node.name}:probs", builder.recipe.act_bits)
-    mask = node.params["mask"].astype(np.int8) if "mask" in node.params else None
+    mask = node.params["mask"].astype(np.int64) if "mask" in node.params else None
     probs = write_softmax(builder, f"{node.name}.probs", scores, bits, bool(node.attrs["causal"]), mask)
     mixed = matrix_product(builder, f"{node.name}.values", probs, value, transpose=False)
     finish_product(builder, node, mixed, (0, 1, 2))

@@ -63,5 +63,5 @@ def _wide_value(builder: Builder, node: Node) -> Value:
     """Return the input on the wide grid; a producer whose grid is fixed by its function is requantized onto it."""
     value = builder.value(node.inputs[0])
     chain = _chain(builder, node)
-    wide = builder.act_grid(chain.root) if chain.narrow is None else chain.wide()
+    wide = builder.wide_grid(chain, builder.bits(chain.root)) if chain.narrow is None else chain.wide()
     return builder.on_grid(value, wide, f"{node.inputs[0]}.wide")

@@ -205,9 +205,9 @@ def lower_permute(builder: Builder, node: Node) -> None:
 def lower_slice(builder: Builder, node: Node) -> None:
     """Take a strided part."""
     value = builder.value(node.inputs[0])
-    cut = {key: tuple(node.attrs[key][axis] for axis in value.layout) for key in ("start", "stop", "step")}
+    start, stop, step = (tuple(node.attrs[k][axis] for axis in value.layout) for k in ("start", "stop", "step"))
     name = _passed_on(builder, node, value, value.layout)
-    builder.emit(Slice(name=node.name, inputs=(value.name,), output=name, **cut))
+    builder.emit(Slice(name=node.name, inputs=(value.name,), output=name, start=start, stop=stop, step=step))
 
 
 def lower_pad(builder: Builder, node: Node) -> None:

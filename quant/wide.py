@@ -20,6 +20,9 @@ MOVING = frozenset({"max_pool", "reshape", "flatten", "permute", "pad"})
 """Operations that keep their input's codes, all of them; a plain `duplicate` is one of them. (A slice is not: what is
 left out may need a wider range.)"""
 
+FEEDING_BACK = frozenset({"lstm"})
+"""Producers that read their own output: they keep their grid, and the halves are cut from its codes rescaled."""
+
 
 @dataclass(eq=False)
 class WideChain:
@@ -33,6 +36,8 @@ class WideChain:
         Names of the duplicates.
     depth
         Most halvings of one channel: the number of extra bits.
+    fixed
+        The root's grid is not to be changed.
     narrow
         Grid of the halves and of all other readers; set when the root's grid is chosen.
     """
@@ -40,6 +45,7 @@ class WideChain:
     root: str
     halved: list[str] = field(default_factory=list)
     depth: int = 0
+    fixed: bool = False
     narrow: Grid | None = None
 
     def wide(self) -> Grid:
@@ -78,7 +84,9 @@ def wide_tensors(graph: Graph) -> WideTensors:
             continue
         path = _path(graph, node)
         readers.update(path[:-1], [node.name])
-        chain = chains.setdefault(path[-1], WideChain(path[-1]))
+        root = graph.producer(path[-1])
+        fixed = root is not None and root.op in FEEDING_BACK
+        chain = chains.setdefault(path[-1], WideChain(path[-1], fixed=fixed))
         chains.update(dict.fromkeys(path, chain))
         chain.halved.append(node.name)
         chain.depth = max(chain.depth, node.notes[HALVES].depth)

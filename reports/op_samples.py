@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from accelsim.program import (
     AvgPool,
     Clamp,
     Concat,
+    Constant,
     Conv,
     Duplicate,
     Gather,
@@ -111,7 +113,7 @@ def _conv(rng: Rng) -> Program:
     return _one(
         Conv, (x,), (-reach, reach), "accumulator", weight=weight, bias=bias, weight_bits=bits, storage_bits=bits,
         bound=bound, groups=groups, stride=tuple(rng.integers(1, 3, size=2).tolist()),
-        padding=tuple(rng.integers(0, shape[1 + i % 2]) for i in range(4)), pad_value=pad,
+        padding=tuple(int(rng.integers(0, shape[1 + i % 2])) for i in range(4)), pad_value=pad,
     )  # fmt: skip
 
 
@@ -201,14 +203,24 @@ def _gather(rng: Rng) -> Program:
     return _one(Gather, (x,), ends, rows=_codes(rng, (x.high + 1, 5), *ends), storage_bits=bits)
 
 
+def _constant(rng: Rng) -> Program:
+    x = _map(rng)  # nothing reads it: it tells how many samples there are
+    ends = code_range(int(rng.integers(2, 9)), bool(rng.integers(2)))
+    program = _one(Constant, (), ends, values=_codes(rng, (3, 4), *ends))
+    return replace(program, tensors={**program.tensors, x.name: x}, inputs=(x.name,))
+
+
 def _softmax(rng: Rng) -> Program:
     length, exp_bits, out_bits = (int(rng.integers(*ends)) for ends in ((1, 60), (4, 17), (3, 17)))
     rows = int(rng.integers(1, 6))
     x = _tensor(rng, "x", (2, rows, rows + int(rng.integers(4))))
     decay = np.exp(-np.arange(length) / rng.integers(1, 20))
     table = np.floor(decay * 2**exp_bits + 0.5).astype(np.int64)
-    causal = bool(rng.integers(2))
-    return _one(Softmax, (x,), (0, 2**out_bits - 1), exponentials=table, out_bits=out_bits, causal=causal)
+    causal, masked = bool(rng.integers(2)), bool(rng.integers(2))
+    mask = rng.integers(0, 2, x.shape) if masked else None
+    return _one(
+        Softmax, (x,), (0, 2**out_bits - 1), exponentials=table, out_bits=out_bits, causal=causal, mask=mask
+    )  # fmt: skip
 
 
 def _norm(rng: Rng) -> Program:
@@ -259,6 +271,7 @@ SAMPLES: dict[str, Callable[[Rng], Program]] = {
     "slice": lambda rng: _same(Slice)(rng, _cut),
     "pad": lambda rng: _same(Pad)(rng, _border),
     "gather": _gather,
+    "constant": _constant,
     "softmax": _softmax,
     "norm": _norm,
 }

@@ -6,7 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim import reference
+from accelsim.config import load_accelerator
+from accelsim.execute import execute
+from quant import oracle
 from quant.graph import Graph, Input, Node
+from quant.lower import Quantized
 from quant.run import run
 
 Array = NDArray[Any]
@@ -93,3 +98,15 @@ def assert_same_function(first: Graph, second: Graph, x: Array, tol: float = 1e-
     one, two = outputs_of(first, x), outputs_of(second, x)
     assert one.shape == two.shape
     assert np.abs(one - two).max() <= tol * max(1e-30, float(np.abs(one).max()))
+
+
+def assert_engines_agree(found: Quantized, x: Array) -> reference.ReferenceRun:
+    """Require that reference, torch oracle and functional engine give every tensor of a network alike."""
+    codes, kept = found.encode(x), set(found.program.tensors)
+    expected = reference.run(found.program, codes)
+    torch_run = oracle.run(found.program, codes, keep=kept)
+    fast = execute(found.program, codes, load_accelerator("edge-32x32"), keep=kept)
+    for name in kept:
+        assert np.array_equal(torch_run.values[name], expected.values[name]), name
+        assert np.array_equal(fast.outputs[name], expected.values[name]), name
+    return expected

@@ -3,9 +3,9 @@
 from typing import Any
 
 from hypothesis import strategies as st
+from networks import Shapes
 
 from accelsim.config import Accelerator, build_accelerator
-from networks import Shapes
 
 PLAIN: dict[str, Any] = {
     "name": "plain",
@@ -42,11 +42,15 @@ def endless(**changes: Any) -> Accelerator:
 
 
 @st.composite
-def machines(draw: Any, dataflows: tuple[str, ...] = ("ws", "os", "is"), types: tuple[str, ...] = ("fixed",)) -> Accelerator:
+def machines(
+    draw: Any, dataflows: tuple[str, ...] = ("ws", "os", "is"), types: tuple[str, ...] = ("fixed",)
+) -> Accelerator:
     """Odd small machines: any shape, small buffers, halves or not, slow or fast memory."""
     double = draw(st.booleans())
     kind = draw(st.sampled_from(types))
-    widths = {"weight_bits": 16, "act_bits": 16} if kind in ("fixed", "composable") else {"weight_bits": 18, "act_bits": 18}
+    widths = (
+        {"weight_bits": 16, "act_bits": 16} if kind in ("fixed", "composable") else {"weight_bits": 18, "act_bits": 18}
+    )
     return machine(
         array={
             "rows": draw(st.integers(1, 12)),

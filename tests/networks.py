@@ -33,13 +33,14 @@ class Shapes:
     def input(self, shape: Shape) -> str:
         return self.tensor("input", shape, 8)
 
-    def conv(self, name: str, x: str, out: int, kernel: int = 1, stride: int = 1, groups: int = 1, splits: int = 0) -> str:
+    def conv(
+        self, name: str, x: str, out: int, kernel: int = 1, stride: int = 1, groups: int = 1, splits: int = 0
+    ) -> str:
         *lead, channels = self.tensors[x].shape
         if splits:
             x = self.duplicate(f"{name}.duplicate", x, splits)
             channels += splits
         pad = kernel // 2 if len(lead) == 2 else 0
-        height, width = ((1, 1), (1, lead[0] if lead else 1))[len(lead) == 1] if len(lead) < 2 else lead
         shape = tuple((size + 2 * pad - kernel) // stride + 1 for size in lead) if len(lead) == 2 else tuple(lead)
         bits = self.first_last_bits or self.weight_bits
         bits = bits if not self.ops or name == "fc" else self.weight_bits
@@ -65,7 +66,12 @@ class Shapes:
         out = self.tensor(f"{name}.out", shape, self.act_bits)
         self.ops.append(
             Requantize(
-                name=f"{name}.requantize", inputs=(acc,), output=out, multiplier=np.ones(shape[-1]), low=0, high=self.top(self.act_bits)
+                name=f"{name}.requantize",
+                inputs=(acc,),
+                output=out,
+                multiplier=np.ones(shape[-1]),
+                low=0,
+                high=self.top(self.act_bits),
             )
         )
         return out
@@ -77,7 +83,9 @@ class Shapes:
         out = self.tensor(f"{name}.out", (*source.shape[:-1], channels + splits), source.bits)
         zeros = np.zeros_like(index)
         self.ops.append(
-            Duplicate(name=name, inputs=(x,), output=out, source=index, offset=zeros, shift=zeros, low=0, high=source.high)
+            Duplicate(
+                name=name, inputs=(x,), output=out, source=index, offset=zeros, shift=zeros, low=0, high=source.high
+            )
         )
         return out
 
@@ -97,9 +105,7 @@ class Shapes:
         shape = ((height + 2 * pad - kernel) // stride + 1, (width + 2 * pad - kernel) // stride + 1, channels)
         out = self.tensor(f"{name}.out", shape, self.tensors[x].bits)
         self.ops.append(
-            MaxPool(
-                name=name, inputs=(x,), output=out, kernel=(kernel,) * 2, stride=(stride,) * 2, padding=(pad,) * 4
-            )
+            MaxPool(name=name, inputs=(x,), output=out, kernel=(kernel,) * 2, stride=(stride,) * 2, padding=(pad,) * 4)
         )
         return out
 
@@ -116,7 +122,11 @@ class Shapes:
 
     def program(self, name: str) -> Program:
         return Program(
-            name=name, tensors=dict(self.tensors), inputs=("input",), outputs=(self.ops[-1].output,), ops=tuple(self.ops)
+            name=name,
+            tensors=dict(self.tensors),
+            inputs=("input",),
+            outputs=(self.ops[-1].output,),
+            ops=tuple(self.ops),
         )
 
 

@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict
 
 import naive
+import naive_array
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from accelsim.arith import OVERFLOW_RULES, Accumulation
 from accelsim.dataflow import DATAFLOWS, ArrayShape, Dataflow, Gemm, Job, Operands, make_job, run_gemm
+from accelsim.dataflow.base import RULE_CODES
 
 MODES = ("isolated", "overlapped")
 SIZE = st.integers(1, 7)
@@ -59,19 +61,23 @@ def bias_of(job: Job) -> list[int]:
     return [0] * job.operands.gemm.n if bias is None else bias.tolist()
 
 
-def stepped(name: str, job: Job) -> tuple[naive.Stepped, np.ndarray]:
+def stepped(name: str, job: Job) -> tuple[naive_array.Stepped, np.ndarray]:
     """Step PEs one by one; return what they saw and, with a bias of zero, the outputs [m, n]."""
     a, w = job.operands.a.tolist(), job.operands.w.tolist()
     array, rules, gemm = job.array, job.accumulation, job.operands.gemm
     act, weight = job.operands.act_bits, job.operands.weight_bits
     last = rules.acc_bits if name == "os" else rules.psum_bits
     bits = (weight, act, last) if name == "is" else (act, weight, last)
-    machine = naive.Machine(array.rows, array.cols, array.products_per_pe, array.pipeline_depth, job.banks, bits)
+    machine = naive_array.Machine(array.rows, array.cols, array.products_per_pe, array.pipeline_depth, job.banks, bits)
     if name == "os":
-        seen = naive.step_output_stationary(a, w, bias_of(job), machine, rules)
+        seen = naive_array.OutputStationary(a, w, bias_of(job), machine, rules).run()
     else:
-        stream, still = (a, w) if name == "ws" else ([list(x) for x in zip(*w)], [list(x) for x in zip(*a)])
-        seen = naive.step_stationary(stream, still, job.stream_tile or len(stream), machine, rules)
+        stream, still = (
+            (a, w)
+            if name == "ws"
+            else ([list(x) for x in zip(*w, strict=True)], [list(x) for x in zip(*a, strict=True)])
+        )
+        seen = naive_array.Stationary(stream, still, job.stream_tile or len(stream), machine, rules).run()
     flipped = name == "is"
     outputs = [[seen.outputs[(n, m) if flipped else (m, n)] for n in range(gemm.n)] for m in range(gemm.m)]
     return seen, np.array(outputs)
@@ -222,7 +228,7 @@ def test_bad_calls_are_refused_with_rule_value_and_remedy() -> None:
     ws, array = DATAFLOWS["ws"], ArrayShape(2, 2)
     operands = Operands(np.ones((2, 3), int), np.ones((3, 2), int))
     good = accumulation(ws, array)
-    with pytest.raises(ValueError, match="ArrayShape.rows must be >= 1"):
+    with pytest.raises(ValueError, match=r"ArrayShape\.rows must be >= 1"):
         ArrayShape(0, 4)
     with pytest.raises(ValueError, match="must share k"):
         Operands(np.ones((2, 3), int), np.ones((4, 2), int))
@@ -241,8 +247,6 @@ def test_bad_calls_are_refused_with_rule_value_and_remedy() -> None:
 
 
 def test_every_overflow_rule_is_a_kernel_rule() -> None:
-    from accelsim.dataflow.base import RULE_CODES
-
     assert set(RULE_CODES) == {"none", *OVERFLOW_RULES}
 
 

@@ -4,15 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from float_nets import conv_graph, linear_graph, outputs_of, residual_graph
+from float_nets import assert_engines_agree, conv_graph, linear_graph, outputs_of, residual_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from accelsim import reference
-from accelsim.config import load_accelerator
-from accelsim.execute import execute
-from quant import oracle
 from quant.bias_correction import correct_biases, mean_error, mean_tensors
 from quant.graph import Graph
 from quant.lower import Quantized
@@ -86,12 +83,7 @@ def test_it_corrects_split_layers_too(transforms: Any, rng: np.random.Generator)
 def test_corrected_networks_run_alike_on_every_engine(options: Any, transforms: Any, rng: np.random.Generator) -> None:
     x = rng.normal(size=(4, 3, 6, 6)).astype(np.float32)
     found = quantized(residual_graph(rng), x, *transforms, weight_bits=3, bias_correction=True, **options)
-    codes, kept = found.encode(x), set(found.program.tensors)
-    expected = reference.run(found.program, codes).values
-    torch_run = oracle.run(found.program, codes, keep=kept).values
-    fast = execute(found.program, codes, load_accelerator("edge-32x32"), keep=kept).outputs
-    assert all(np.array_equal(torch_run[name], expected[name]) for name in kept)
-    assert all(np.array_equal(fast[name], expected[name]) for name in kept)
+    assert_engines_agree(found, x)
 
 
 def test_means_are_over_all_samples_however_they_are_batched(rng: np.random.Generator) -> None:

@@ -340,6 +340,42 @@ def test_zeros_do_not_count(rng: np.random.Generator) -> None:
     assert Kl()(data) == Kl()(given_values(values[values > 0], 4, positive=True))
 
 
+def aligned_threshold(values: Array, levels: int, bins: int, positive: bool) -> float:
+    """Repeat the rule with the grid's levels, window by window, from its words."""
+    top, values = float(np.abs(values).max()), values[values != 0]
+    counts, edges = np.histogram(values, bins, (0 if positive else -top, top))
+    centres = (edges[:-1] + edges[1:]) / 2
+    found = []
+    for drop in range(bins):
+        inside = counts[: bins - drop] if positive else counts[drop : bins - drop]
+        if inside.size < (levels if positive else 2 * levels + 1) or not inside.any():
+            break
+        alpha = float(edges[bins - drop])
+        middles = centres[: bins - drop] if positive else centres[drop : bins - drop]
+        codes = np.rint(middles * levels / alpha)
+        p, q = inside.astype(float), np.zeros(inside.size)
+        p[-1] += counts[bins - drop :].sum()
+        p[0] += 0 if positive else counts[:drop].sum()
+        spare = 0
+        for code in np.unique(codes):
+            members = (codes == code) & (inside > 0)
+            q[members] = inside[members].sum() / max(1, members.sum())
+            spare += max(0, int(members.sum()) - 1)
+        q[(q == 0) & (p > 0)] = 1e-4
+        terms = [a / p.sum() * math.log(a / p.sum() / (b / q.sum())) for a, b in zip(p, q, strict=True) if a > 0]
+        found.append((sum(terms) - spare / (2 * p.sum()), alpha))
+    return min(found, key=lambda pair: pair[0])[1] if found else top
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5])
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_aligned_form_is_what_its_words_say(bits: int, positive: bool, seed: int) -> None:
+    data = given_values(sample(seed, 700, positive), bits, positive)
+    expected = aligned_threshold(data.values[0], data.levels, 101, positive)
+    assert Kl(bins=101)(data)[0] == pytest.approx(expected, rel=1e-9)
+
+
 def mxnet_threshold(values: Array, levels: int, bins: int) -> float:
     """Repeat the MXNet procedure with plain loops over bins, in Python numbers."""
     top = float(np.abs(values).max())

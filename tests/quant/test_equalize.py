@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from equalize_nets import EVERY, capped_net, context, run_both
 from float_nets import assert_same_function, graph_of, linear_node
-from hypothesis import strategies as st
 from transform_nets import NETS, conv, op, samples
 
 from accelsim.check import check
@@ -22,8 +21,6 @@ from quant.ocs_activation import SplitActivations
 from quant.pipeline import quantize_network
 from quant.recipe import Recipe
 from quant.run import run
-
-SEEDS = st.integers(0, 2**32 - 1)
 
 
 @pytest.mark.parametrize("transform", EVERY, ids=lambda t: t.label)

@@ -6,17 +6,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from float_nets import assert_same_function, conv_node, graph_of, linear_graph, linear_node, outputs_of, residual_graph
+from float_nets import (
+    assert_engines_agree,
+    assert_same_function,
+    conv_node,
+    graph_of,
+    linear_graph,
+    linear_node,
+    outputs_of,
+    residual_graph,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from accelsim import reference
 from accelsim.check import check
-from accelsim.config import load_accelerator
-from accelsim.execute import execute
 from accelsim.program import Clamp, Conv, Duplicate, Program, conv_bound
-from quant import oracle
 from quant.graph import Graph, Node
 from quant.lower import Quantized
 from quant.observe import count_above, observe
@@ -57,17 +63,6 @@ def context(x: Array, *protected: str) -> Context:
 
 def quantized(graph: Graph, x: Array, *transforms: Any, **options: Any) -> Quantized:
     return quantize_network(graph, lambda: [x], Recipe(first_last="same", transforms=transforms, **options))
-
-
-def assert_engines_agree(found: Quantized, x: Array) -> reference.ReferenceRun:
-    codes, kept = found.encode(x), set(found.program.tensors)
-    expected = reference.run(found.program, codes)
-    torch_run = oracle.run(found.program, codes, keep=kept)
-    fast = execute(found.program, codes, load_accelerator("edge-32x32"), keep=kept)
-    for name in kept:
-        assert np.array_equal(torch_run.values[name], expected.values[name]), name
-        assert np.array_equal(fast.outputs[name], expected.values[name]), name
-    return expected
 
 
 # --- records ---------------------------------------------------------------------------------------------------------

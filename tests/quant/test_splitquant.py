@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from float_nets import (
+    assert_engines_agree,
     assert_same_function,
     conv_graph,
     conv_node,
@@ -19,10 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from accelsim import reference
-from accelsim.config import load_accelerator
-from accelsim.execute import execute
 from accelsim.program import Conv, Requantize, gemm_view
-from quant import oracle
 from quant.graph import Graph, Node
 from quant.grid import dequantize
 from quant.lower import Quantized
@@ -65,17 +63,6 @@ def values_of(seed: int, size: int = 40) -> Array:
 
 def quantized(graph: Graph, x: Array, *transforms: Any, **options: Any) -> Quantized:
     return quantize_network(graph, lambda: [x], Recipe(first_last="same", transforms=transforms, **options))
-
-
-def assert_engines_agree(found: Quantized, x: Array) -> reference.ReferenceRun:
-    codes, kept = found.encode(x), set(found.program.tensors)
-    expected = reference.run(found.program, codes)
-    torch_run = oracle.run(found.program, codes, keep=kept)
-    fast = execute(found.program, codes, load_accelerator("edge-32x32"), keep=kept)
-    for name in kept:
-        assert np.array_equal(torch_run.values[name], expected.values[name]), name
-        assert np.array_equal(fast.outputs[name], expected.values[name]), name
-    return expected
 
 
 def branches(graph: Graph, layer: str = "layer") -> list[Node]:

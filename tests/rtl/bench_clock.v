@@ -3,7 +3,8 @@
 module bench_clock;
     reg clk;
     wire done;
-    top benches (.clk(clk), .done(done));
+    wire [63:0] digest;
+    top benches (.clk(clk), .done(done), .digest(digest));
     initial clk = 1'b0;
     always #1 clk = !clk;
     always @(posedge clk) if (done) $finish;

@@ -17,7 +17,8 @@ module bench_os #(
     parameter WORDS = 4096
 ) (
     input wire clk,
-    output reg done
+    output reg done,
+    output reg [63:0] digest
 );
     localparam BIAS_BITS = 64;
 
@@ -41,7 +42,7 @@ module bench_os #(
         file = $fopen(path, "w");
     end
 
-    reg reset, run;
+    reg reset, run, over;
     wire busy;
     wire [15:0] fold, stream_address;
     wire [COLS*ACC_BITS-1:0] bottom;
@@ -78,7 +79,7 @@ module bench_os #(
                 end
             end
             always @(posedge clk)
-                if (run && !done) begin
+                if (run && !over) begin
                     $fwrite(file, "%h %h %h %h ", dut.array.left, dut.array.top, dut.array.first, dut.array.bank);
                     $fwrite(file, "%h %h ", dut.array.drain, dut.array.drain_bank);
                     $fwrite(file, "%h %h ", dut.array.bias, dut.array.bias_out_of_range);
@@ -91,14 +92,25 @@ module bench_os #(
     initial begin
         reset = 1'b1;
         run = 1'b0;
+        over = 1'b0;
+        digest = 64'd0;
         done = 1'b0;
     end
+    // The sum of all outputs, idle columns included.
+    reg [63:0] sum;
+    integer i;
+    always @* begin
+        sum = digest;
+        for (i = 0; i < COLS; i = i + 1)
+            if (bottom_valid[i])
+                sum = sum + {{(64-ACC_BITS){bottom[i*ACC_BITS + ACC_BITS - 1]}}, bottom[i*ACC_BITS +: ACC_BITS]};
+    end
     always @(posedge clk) begin
+        if (run && !over) digest <= sum;
         reset <= 1'b0;
         run <= !reset;
-        if (run && !busy && !done) begin
-            $fclose(file);
-            done <= 1'b1;
-        end
+        over <= run && !busy;
+        if (over && !done) $fclose(file);
+        done <= over;
     end
 endmodule

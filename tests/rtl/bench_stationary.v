@@ -17,13 +17,14 @@ module bench_stationary #(
     parameter DEPTH = 1,
     parameter BANKS = 1,
     parameter DUMP = 1,
-    parameter WORDS = 4096
+    parameter WORDS = 4096,
+    parameter PLACES = 64
 ) (
     input wire clk,
-    output reg done
+    output reg done,
+    output reg [63:0] digest
 );
     localparam BIAS_BITS = 64;
-    localparam PLACES = 64;
     localparam MOVING = LANES * (INPUTS_STAY != 0 ? WEIGHT_BITS : ACT_BITS);
     localparam STILL = LANES * (INPUTS_STAY != 0 ? ACT_BITS : WEIGHT_BITS);
     localparam BIASES = INPUTS_STAY != 0 ? 1 : COLS;
@@ -51,7 +52,7 @@ module bench_stationary #(
         file = $fopen(path, "w");
     end
 
-    reg reset, run;
+    reg reset, run, over;
     wire busy;
     wire [15:0] fold, load_address, stream_address, bias_address;
     wire [63:0] now = folds[fold];
@@ -109,7 +110,7 @@ module bench_stationary #(
                 end
             end
             always @(posedge clk)
-                if (run && !done) begin
+                if (run && !over) begin
                     $fwrite(file, "%h %h %h ", g.dut.core.array.left, g.dut.core.array.top, g.dut.core.array.select);
                     $fwrite(file, "%h %h ", g.dut.core.array.shift, g.dut.core.array.load_bank);
                     $fwrite(file, "%h %h ", bottom, bottom_valid);
@@ -122,14 +123,25 @@ module bench_stationary #(
     initial begin
         reset = 1'b1;
         run = 1'b0;
+        over = 1'b0;
+        digest = 64'd0;
         done = 1'b0;
     end
+    // The sum of all outputs, idle columns included.
+    reg [63:0] sum;
+    integer i;
+    always @* begin
+        sum = digest;
+        for (i = 0; i < COLS; i = i + 1)
+            if (total_final[i])
+                sum = sum + {{(64-ACC_BITS){total[i*ACC_BITS + ACC_BITS - 1]}}, total[i*ACC_BITS +: ACC_BITS]};
+    end
     always @(posedge clk) begin
+        if (run && !over) digest <= sum;
         reset <= 1'b0;
         run <= !reset;
-        if (run && !busy && !done) begin
-            $fclose(file);
-            done <= 1'b1;
-        end
+        over <= run && !busy;
+        if (over && !done) $fclose(file);
+        done <= over;
     end
 endmodule

@@ -19,15 +19,14 @@ from accelsim.vectors import Stream, Vectors, gemm_vectors, memh
 
 RTL = Path(__file__).parent
 DESIGN = sorted(path for path in RTL.glob("*.v") if not path.name.startswith("bench_"))
+BENCHES = [RTL / "bench_stationary.v", RTL / "bench_os.v"]
 
-STATIONARY_DUMP = (
-    "left top select shift load_bank bottom bottom_valid total total_final total_overflow total_bias_overflow "
-    "moving still sums overflow"
-).split()
-OS_DUMP = (
-    "left top first bank drain drain_bank bias bias_overflow bottom bottom_valid activations weights sums overflow "
-    "bias_overflow_by_pe"
-).split()
+EDGES = ("left", "top", "select", "shift", "load_bank", "bottom", "bottom_valid")
+MEMORY = ("total", "total_final", "total_overflow", "total_bias_overflow")
+STATIONARY_DUMP = (*EDGES, *MEMORY, "moving", "still", "sums", "overflow")
+OS_EDGES = ("left", "top", "first", "bank", "drain", "drain_bank", "bias", "bias_overflow", "bottom", "bottom_valid")
+OS_DUMP = (*OS_EDGES, "activations", "weights", "sums", "overflow", "bias_overflow_by_pe")
+"""What the benches write of a cycle, in order."""
 
 
 @dataclass(frozen=True)
@@ -197,51 +196,43 @@ def run(command: Sequence[object], folder: Path) -> str:
     return done.stdout + done.stderr
 
 
-def top_module(benches: Sequence[Bench]) -> str:
-    """Return Verilog of a module ``top`` that holds benches, bench i with ID i, and is done when all are."""
-    parts = [
-        "module top(input wire clk, output wire done);",
-        f"wire [{len(benches) - 1}:0] each;",
-        "assign done = &each;",
-    ]
+def top_module(benches: Sequence[Bench], **more: int) -> str:
+    """Return Verilog of a module ``top`` that holds benches, bench i with ID i, and is done when all are.
+
+    Its `digest` is the sum of all outputs, which also keeps a compiler from leaving the arrays out.
+    """
+    count = len(benches)
+    parts = ["module top(input wire clk, output wire done, output wire [63:0] digest);", f"wire [{count - 1}:0] each;"]
+    parts += ["assign done = &each;"]
     for i, bench in enumerate(benches):
-        values = {"ID": i, **bench.parameters}
-        text = ", ".join(f".{name}({value})" for name, value in values.items())
+        text = ", ".join(f".{name}({value})" for name, value in {"ID": i, **bench.parameters, **more}.items())
         module = "bench_os" if bench.dataflow == "os" else "bench_stationary"
-        parts.append(f"{module} #({text}) bench_{i} (.clk(clk), .done(each[{i}]));")
-    return "\n".join([*parts, "endmodule", ""])
+        parts.append(f"wire [63:0] digest_{i};")
+        parts.append(f"{module} #({text}) bench_{i} (.clk(clk), .done(each[{i}]), .digest(digest_{i}));")
+    total = " + ".join(f"digest_{i}" for i in range(count))
+    return "\n".join([*parts, f"assign digest = {total};", "endmodule", ""])
 
 
 def icarus(benches: Sequence[Bench], folder: Path) -> list[str]:
-    """Compile benches with Icarus; return the command that runs them."""
+    """Compile benches with Icarus, free of warnings; return the command that runs them."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "top.v").write_text(top_module(benches))
-    sources = [*DESIGN, RTL / "bench_stationary.v", RTL / "bench_os.v", RTL / "bench_clock.v", folder / "top.v"]
-    run(
-        ["iverilog", "-g2005", "-Wall", "-Wno-timescale", "-s", "bench_clock", "-o", folder / "top.vvp", *sources],
-        folder,
-    )
+    sources = [*DESIGN, *BENCHES, RTL / "bench_clock.v", folder / "top.v"]
+    options = ["-g2005", "-Wall", "-Wno-timescale", "-s", "bench_clock"]
+    warnings = run(["iverilog", *options, "-o", folder / "top.vvp", *sources], folder)
+    assert not warnings, warnings
     return ["vvp", "-N", str(folder / "top.vvp")]
 
 
-def verilator(benches: Sequence[Bench], folder: Path) -> list[str]:
-    """Compile benches with Verilator; return the command that runs them."""
+def verilator(benches: Sequence[Bench], folder: Path, flags: Sequence[str] = (), **more: int) -> list[str]:
+    """Compile benches with Verilator, quickly unless `flags` say otherwise; return the command that runs them.
+
+    Without splitting the output, all of it is one file, which compiles in half the time.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "top.v").write_text(top_module(benches))
-    sources = [*DESIGN, RTL / "bench_stationary.v", RTL / "bench_os.v", folder / "top.v", RTL / "bench_main.cpp"]
-    options = [
-        "--cc",
-        "--exe",
-        "--build",
-        "-j",
-        "2",
-        "--top-module",
-        "top",
-        "--output-split",
-        "0",
-        "-Wno-fatal",
-        "-CFLAGS",
-        "-O0",
-    ]
-    run(["verilator", *options, "--Mdir", folder / "built", "-o", "top", *sources], folder)
+    (folder / "top.v").write_text(top_module(benches, **more))
+    sources = [*DESIGN, *BENCHES, folder / "top.v", RTL / "bench_main.cpp"]
+    options = ["--cc", "--exe", "--build", "-j", "2", "--top-module", "top", "-Wno-fatal"]
+    chosen = [*flags] if flags else ["--output-split", "0", "-CFLAGS", "-O0"]
+    run(["verilator", *options, *chosen, "--Mdir", folder / "built", "-o", "top", *sources], folder)
     return [str(folder / "built" / "top")]
