@@ -248,8 +248,8 @@ class _Extraction:
 
     def _describe_input(self, row: Any, group: _Group) -> None:
         """Tell the first operand's lines. A map is lines of pixels; a sequence has one pixel a line."""
-        shape = self.program.tensors[group.inputs[0]].shape
         op = group.op
+        shape = self.program.tensors[group.inputs[0]].shape if group.inputs else ()
         for name in ("line_kernel", "line_stride", "pixel_kernel", "pixel_stride", "kernel_lines", "kernel_pixels"):
             row[name] = 1
         if isinstance(op, Conv):

@@ -1,6 +1,7 @@
 """The price of a network on an accelerator, from shapes and widths alone: no sample is evaluated."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +15,13 @@ from quant.capture import capture
 from quant.pipeline import quantize_network
 from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions
-from reports.run import RECORD_VERSION, Machinery, as_recipe
+from reports.budget import budget_record, choose_recipe
+from reports.run import RECORD_VERSION, Machinery
 from reports.task import TaskOptions, find_workload
+from workloads import Workload, split
 
 STAND_IN_SAMPLES = 8
-"""Samples that the widths of ranges are observed on; no cost depends on them."""
+"""Random samples in place of pictures: what is observed of them moves the widest sums by a bit or so, no more."""
 
 
 def cost_network(options: TaskOptions, asked: Recipe | QuantOptions, machinery: Machinery) -> dict[str, Any]:
@@ -30,8 +33,9 @@ def cost_network(options: TaskOptions, asked: Recipe | QuantOptions, machinery: 
         The keys of ``accelsim cost --json``. ``elapsed_s`` is the time of a second evaluation in this process, from the
         Program to all figures: imports, compilation and quantization are apart.
     """
-    recipe = as_recipe(asked)
-    program = shapes_of(options, recipe)
+    lower = lowering(options)
+    recipe, plan = choose_recipe(asked, lower, machinery.accelerator)
+    program = lower(recipe)
     _evaluate(program, machinery)
     start = time.perf_counter()
     result = _evaluate(program, machinery)
@@ -44,6 +48,7 @@ def cost_network(options: TaskOptions, asked: Recipe | QuantOptions, machinery: 
         "accelerator_description": accelerator.model_dump(mode="json"),
         "elapsed_s": elapsed_s,
     }
+    record |= budget_record(plan)
     if result.timing_mode == "scalesim":  # a formula of the array: it knows no memory
         record |= {"cycles": result.array_cycles}
     record["layers"] = record.pop("layers")
@@ -60,18 +65,27 @@ def _evaluate(program: Program, machinery: Machinery) -> Result:
     )
 
 
-def shapes_of(options: TaskOptions, recipe: Recipe) -> Program:
-    """Return a network's Program without values."""
+def lowering(options: TaskOptions) -> Callable[[Recipe], Program]:
+    """Return a function from recipes to a network's Program without values."""
     workload = find_workload(options.network)
-    if workload.tokens or not workload.needs_data:
-        samples = workload.samples(options.data)
-        x = samples.batch(np.arange(min(STAND_IN_SAMPLES, len(samples))))
-    else:
-        x = _stand_ins(workload.input_shape, options.seed)
     module = workload.build(options.data, options.seed, cache=options.cache, weights=options.weights)
+    x = _calibration(workload, options)
     graph = capture(module, torch.from_numpy(x[:2]), workload.name)
-    quantized = quantize_network(graph, lambda: [x], recipe, seed=options.seed)
-    return replace(quantized.program, name=workload.name).without_values()
+
+    def lower(recipe: Recipe) -> Program:
+        quantized = quantize_network(graph, lambda: [x], recipe, seed=options.seed)
+        return replace(quantized.program, name=workload.name).without_values()
+
+    return lower
+
+
+def _calibration(workload: Workload, options: TaskOptions) -> NDArray[Any]:
+    """Return samples to observe ranges on: real ones where they are quick to get, else random ones."""
+    if workload.needs_data and not workload.tokens:
+        return _stand_ins(workload.input_shape, options.seed)
+    samples = workload.samples(options.data)
+    chosen, _ = split(samples, options.images, options.calib, options.seed)
+    return samples.batch(chosen)
 
 
 def _stand_ins(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:

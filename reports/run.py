@@ -18,7 +18,8 @@ from accelsim.technology import Technology
 from quant.lower import Quantized
 from quant.pipeline import quantize_network
 from quant.recipe import Recipe
-from quant.recipe_options import QuantOptions, recipe_from_options
+from quant.recipe_options import QuantOptions
+from reports.budget import budget_record, choose_recipe
 from reports.task import Evaluation, Task, TaskOptions, evaluate, load_task
 from reports.witness import Witness, check_bit_exact
 
@@ -118,9 +119,17 @@ def run_network(options: RunOptions) -> RunReport:
 def run_task(task: Task, options: RunOptions, quantized: Quantized | None = None) -> RunReport:
     """Run an already captured network, or one that was quantized before (by the same recipe)."""
     machinery, engine = options.machinery, options.engine
+    budget = None
     if quantized is None:
-        recipe = as_recipe(options.recipe)
-        quantized = quantize_network(task.graph, task.calibration, recipe, seed=options.task.seed)
+        seed = options.task.seed
+
+        def quantize(recipe: Recipe) -> Quantized:
+            return quantize_network(task.graph, task.calibration, recipe, seed=seed)
+
+        recipe, budget = choose_recipe(
+            options.recipe, lambda plain: quantize(plain).program, options.machinery.accelerator
+        )
+        quantized = quantize(recipe)
     cost = simulate(
         quantized.program,
         machinery.accelerator,
@@ -149,21 +158,11 @@ def run_task(task: Task, options: RunOptions, quantized: Quantized | None = None
         | {"overflowed_outputs": sum(item.differing for item in evaluation.overflow.values())}
         | cost
         | describe_setting(options, quantized)
+        | budget_record(budget)
         | {"calibration_images": len(task.calibrated), "origin": task.workload.origin}
         | {"executed_s": executed_s, "layers": layers}
     )
     return RunReport(record)
-
-
-def as_recipe(recipe: Recipe | QuantOptions) -> Recipe:
-    """Return the recipe that options describe.
-
-    Raises
-    ------
-    ValueError
-        For options that contradict each other or are out of range.
-    """
-    return recipe if isinstance(recipe, Recipe) else recipe_from_options(recipe)
 
 
 def accuracy_record(task: Task, evaluation: Evaluation) -> dict[str, Any]:

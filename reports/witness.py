@@ -111,7 +111,9 @@ def first_difference(
     values: dict[str, NDArray[Any]] = dict(codes)
     last_reader = {name: i for i, op in enumerate(program.ops) for name in op.inputs}
     for index, op in enumerate(program.ops):
-        theirs = oracle.run(one_op(program, op), {name: values[name] for name in op.inputs}, rules.get(op.name))
+        alone = one_op(program, op)
+        operands = {name: values[name] if name in values else codes[name] for name in alone.inputs}
+        theirs = oracle.run(alone, operands, rules.get(op.name))
         values[op.output] = theirs.values[op.output]
         found = _tensor_differs(op, run.outputs[op.output], theirs.values[op.output], offset)
         found = found or _events_differ(op, run, theirs)
@@ -124,12 +126,12 @@ def first_difference(
 
 
 def one_op(program: Program, op: Op) -> Program:
-    """Return the Program of one op of a Program."""
-    names = dict.fromkeys((*op.inputs, op.output))
+    """Return the Program of one op of a Program; where the op reads nothing, an input tells the number of samples."""
+    inputs = tuple(dict.fromkeys(op.inputs)) or program.inputs[:1]
     return replace(
         program,
-        tensors={name: program.tensors[name] for name in names},
-        inputs=tuple(dict.fromkeys(op.inputs)),
+        tensors={name: program.tensors[name] for name in (*inputs, op.output)},
+        inputs=inputs,
         outputs=(op.output,),
         ops=(op,),
     )

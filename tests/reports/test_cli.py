@@ -90,7 +90,9 @@ def test_run_on_the_register_engine_is_the_same(tmp_path, capsys):
 
 def test_cost_needs_no_data_and_agrees_with_run(tmp_path, capsys, record):
     target = tmp_path / "cost.json"
-    assert cli.main(["cost", "digits", "--weight-bits", "4", "--ocs", "0.05", "--json", str(target)]) == 0
+    assert (
+        cli.main(["cost", "digits", "--calib", "64", "--weight-bits", "4", "--ocs", "0.05", "--json", str(target)]) == 0
+    )
     found = json.loads(target.read_text(encoding="utf-8"))
     assert found["elapsed_s"] > 0
     assert "accuracy" not in found
