@@ -58,6 +58,7 @@ def check_bit_exact(
     *,
     images: int,
     engine: str = "functional",
+    at_once: int = IMAGES_AT_ONCE,
 ) -> Witness:
     """Compare an engine with the oracle on the first evaluated samples.
 
@@ -72,14 +73,16 @@ def check_bit_exact(
         Made with ``first >= images``.
     images
         Samples to compare, at most the evaluated ones.
+    at_once
+        Samples per batch.
     """
     program = quantized.program
     rules = accumulations(program, accelerator)
     tensors = [op.output for op in program.ops]
     count = min(images, len(task.evaluated))
     with progress("bit-exactness", count) as advance:
-        for start in range(0, count, IMAGES_AT_ONCE):
-            part = slice(start, min(start + IMAGES_AT_ONCE, count))
+        for start in range(0, count, at_once):
+            part = slice(start, min(start + at_once, count))
             x = task.samples.batch(task.evaluated[part])
             run = run_engine(quantized, x, accelerator, engine=engine, keep=tensors)
             seen = {name: codes[part] for name, codes in evaluation.first_outputs.items()}

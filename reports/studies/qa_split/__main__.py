@@ -11,8 +11,9 @@ from typing import Any
 from accelsim.config import load_accelerator
 from accelsim.store import write_atomically
 from reports.progress import progress
+from reports.studies.common import Bench, Kept, kept_setting, measure_all
 from reports.studies.qa_split.page import render
-from reports.studies.qa_split.study import measure, recipes, results
+from reports.studies.qa_split.study import recipes, results
 from reports.task import TaskOptions, load_task
 
 HERE = Path(__file__).parent
@@ -29,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--accelerator", default="edge-32x32")
     parser.add_argument("--bit-exact-images", type=int, default=8, help="proved per Program (8)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--kept", type=Path, default=Path("build/qa_split"), metavar="DIR",
+                        help="measurements are kept here; run again to go on")  # fmt: skip
     parser.add_argument("--out", type=Path, default=HERE, metavar="DIR", help="where the files go (this package)")
     args = parser.parse_args(argv)
     try:
@@ -36,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"qa_split: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    args.out.mkdir(parents=True, exist_ok=True)
     write_atomically(args.out / "results.json", (json.dumps(found, indent=1) + "\n").encode())
     write_atomically(args.out / "README.md", render(found).encode())
     print(render(found))
@@ -48,11 +52,11 @@ def run_study(args: argparse.Namespace) -> dict[str, Any]:
         TaskOptions(network=args.network, data=args.data, images=args.images, calib=args.calib, seed=args.seed)
     )
     accelerator = load_accelerator(args.accelerator)
-    measured = {}
+    exact = min(args.bit_exact_images, len(task.evaluated))
+    bench = Bench(task=task, accelerator=accelerator, threads=args.threads, exact_samples=exact)
+    kept = Kept(args.kept, kept_setting(bench, args.seed))
     with progress("Programs", len(recipes()), "Program") as advance:
-        for label, found in measure(task, accelerator, threads=args.threads, images=args.bit_exact_images):
-            measured[label] = found
-            advance(1)
+        measured = measure_all(bench, recipes(), kept, advance)
     setting = {
         "command": f"python -m reports.studies.qa_split --data DIR --images {args.images} --calib {args.calib} "
         f"--seed {args.seed} --accelerator {args.accelerator}",
@@ -61,7 +65,7 @@ def run_study(args: argparse.Namespace) -> dict[str, Any]:
         "calibration_images": len(task.calibrated),
         "seed": args.seed,
         "accelerator": args.accelerator,
-        "bit_exact_images": min(args.bit_exact_images, len(task.evaluated)),
+        "bit_exact_images": exact,
     }
     return {"setting": setting} | results(task, measured)
 

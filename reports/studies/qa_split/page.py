@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.studies.qa_split.study import DEVIATIONS
+from reports.studies.common import DEVIATIONS, percent
 
 Row = Mapping[str, Any]
 
@@ -66,10 +66,6 @@ def _proof(results: Mapping[str, Any]) -> str:
     )
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
 def _table(rows: Sequence[Row]) -> list[str]:
     lines = [
         "| W bits | r | QA | naive | QA − naive | ahead | paper QA | paper naive | paper QA − naive |",
@@ -79,12 +75,12 @@ def _table(rows: Sequence[Row]) -> list[str]:
         cells = (
             str(row["weight_bits"]),
             f"{row['ratio']:g}",
-            f"{_percent(row['qa']['accuracy'])} ± {_percent(row['qa']['standard_error'])}",
-            f"{_percent(row['naive']['accuracy'])} ± {_percent(row['naive']['standard_error'])}",
+            f"{percent(row['qa']['accuracy'])} ± {percent(row['qa']['standard_error'])}",
+            f"{percent(row['naive']['accuracy'])} ± {percent(row['naive']['standard_error'])}",
             f"{100 * row['qa_minus_naive']:+.2f} ± {100 * row['qa_minus_naive_standard_error']:.2f}",
             row["verdict"],
-            _percent(row["published_qa"]),
-            _percent(row["published_naive"]),
+            percent(row["published_qa"]),
+            percent(row["published_naive"]),
             f"{100 * (row['published_qa'] - row['published_naive']):+.1f}",
         )
         lines.append("| " + " | ".join(cells).replace("-", "−") + " |")
@@ -94,10 +90,10 @@ def _table(rows: Sequence[Row]) -> list[str]:
 def _unsplit(results: Mapping[str, Any]) -> list[str]:
     lines = ["| weights | top-1 | minus float |", "|:--|--:|--:|"]
     real = results["float"]
-    lines.append(f"| float | {_percent(real['accuracy'])} ± {_percent(real['standard_error'])} | |")
+    lines.append(f"| float | {percent(real['accuracy'])} ± {percent(real['standard_error'])} | |")
     for bits, item in results["unsplit"].items():
         drop = f"{100 * item['minus_float']:+.2f} ± {100 * item['minus_float_standard_error']:.2f}".replace("-", "−")
-        lines.append(f"| {bits} bits | {_percent(item['accuracy'])} ± {_percent(item['standard_error'])} | {drop} |")
+        lines.append(f"| {bits} bits | {percent(item['accuracy'])} ± {percent(item['standard_error'])} | {drop} |")
     return lines
 
 
