@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ from accelsim.program import (
     norm_reach,
     op_fields,
 )
+from accelsim.runtime_rules import ADD_RULES, GEMMLOWP_SUM_BITS, MEAN_RULES, SOFTMAX_RULES
 
 Shape = tuple[int, ...]
 
@@ -148,7 +149,7 @@ def _check_conv(op: Conv, inputs: list[Tensor], output: Tensor, where: str) -> N
     _require(out % op.groups == 0, where, f"has {out} output channels, no multiple of groups={op.groups}")
     _require(op.bias.shape == (out,) and op.bound.shape == (out,), where, f"needs bias and bound of shape ({out},)")
     _require(
-        2 <= op.storage_bits <= op.weight_bits <= 18,
+        2 <= op.storage_bits <= 18 and 2 <= op.weight_bits <= 18,
         where,
         f"has {op.weight_bits}-bit operands stored in {op.storage_bits} bits",
     )
@@ -211,10 +212,6 @@ def _check_clamp(low: int, high: int, output: Tensor, where: str) -> None:
     )
 
 
-def _check_clamping(op: Any, inputs: list[Tensor], output: Tensor, where: str) -> None:
-    _check_clamp(op.low, op.high, output, where)
-
-
 def _check_channel_clamp(op: Clamp, inputs: list[Tensor], output: Tensor, where: str) -> None:
     low, high = np.asarray(op.low), np.asarray(op.high)
     for limits in (low, high):
@@ -253,6 +250,23 @@ def _check_table(op: Table, inputs: list[Tensor], output: Tensor, where: str) ->
     _check_clamp(int(op.entries.min()), int(op.entries.max()), output, where)
 
 
+def _check_rule(op: Add | AvgPool | Softmax, rules: Mapping[str, object], where: str) -> None:
+    _require(op.rule in rules, where, f"names unknown rule {op.rule!r}; known are {', '.join(rules)}")
+
+
+def _check_add(op: Add, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    _check_rule(op, ADD_RULES, where)
+    factors = (*op.multipliers, op.multiplier_out)
+    _require(all(0 <= m < 2.0**31 for m in factors), where, f"has multipliers {factors}; 0..2**31 are allowed")
+    if op.rule == "xnnpack":
+        largest = max(op.multipliers)
+        _require(2.0**-11 <= largest < 2.0**9, where, f"has multipliers {op.multipliers} beyond rule xnnpack's range")
+    if op.rule != "float32":
+        reach = max(max(abs(t.low - z), abs(t.high - z)) for t, z in zip(inputs, op.zero_points, strict=True))
+        _require(reach < 2**10, where, f"uses rule {op.rule}, which adds 8-bit codes; an input can reach {reach}")
+    _check_clamp(op.low, op.high, output, where)
+
+
 def _check_same_grid(op: Op, inputs: list[Tensor], output: Tensor, where: str) -> None:
     for tensor in inputs:
         _require(
@@ -270,7 +284,20 @@ def _check_pool(op: MaxPool | AvgPool, inputs: list[Tensor], output: Tensor, whe
     if isinstance(op, MaxPool):
         _check_same_grid(op, inputs, output, where)
     else:
+        _check_mean_rule(op, inputs[0], where)
         _check_clamp(op.low, op.high, output, where)
+
+
+def _check_mean_rule(op: AvgPool, source: Tensor, where: str) -> None:
+    _check_rule(op, MEAN_RULES, where)
+    _require(0 <= op.multiplier < 2.0**31, where, f"has multiplier {op.multiplier}; 0..2**31 is allowed")
+    if op.rule == "divide_away":
+        _require(op.multiplier == 1.0, where, f"uses rule divide_away, which takes no multiplier (got {op.multiplier})")
+    if op.rule in REQUANT_RULES and op.rule != "float32_rne":
+        _require(not any(op.padding), where, f"uses rule {op.rule} of whole windows' sums; its padding is {op.padding}")
+    if op.rule not in ("float32_rne", "float32_shifted"):
+        reach = op.kernel[0] * op.kernel[1] * max(abs(source.low - op.zero_in), abs(source.high - op.zero_in))
+        _require(reach < 2**31, where, f"uses rule {op.rule}, which holds sums in 32 bits; they can reach {reach}")
 
 
 def _check_pad(op: Pad, inputs: list[Tensor], output: Tensor, where: str) -> None:
@@ -304,6 +331,11 @@ def _check_transpose(op: Transpose, inputs: list[Tensor], output: Tensor, where:
 
 
 def _check_softmax(op: Softmax, inputs: list[Tensor], output: Tensor, where: str) -> None:
+    _check_rule(op, SOFTMAX_RULES, where)
+    _check_clamp(op.zero_out, 2**op.out_bits - 1 + op.zero_out, output, where)
+    if op.rule != "integer":
+        _check_runtime_softmax(op, inputs[0], where)
+        return
     entries = op.exponentials
     ordered = bool(np.all(np.diff(entries) <= 0)) and int(entries[0]) > 0 and int(entries[-1]) >= 0
     _require(ordered, where, "needs a non-increasing table of non-negative exponentials")
@@ -314,7 +346,21 @@ def _check_softmax(op: Softmax, inputs: list[Tensor], output: Tensor, where: str
         fits = op.mask.ndim == len(shape) and all(m in (1, n) for m, n in zip(op.mask.shape, shape, strict=True))
         _require(fits, where, f"has a mask {op.mask.shape} for an input of shape {shape}")
         _require(bool(np.isin(op.mask, (0, 1)).all()), where, "needs a mask of zeros and ones")
-    _check_clamp(0, 2**op.out_bits - 1, output, where)
+
+
+def _check_runtime_softmax(op: Softmax, source: Tensor, where: str) -> None:
+    _require(not op.causal and op.mask is None, where, f"uses rule {op.rule}, which hides no entries")
+    _require(1 <= op.out_bits <= 16, where, f"has {op.out_bits} output bits; rule {op.rule} gives 1..16")
+    kind, one = (np.dtype(np.float32), 1.0) if op.rule == "float32" else (np.dtype(np.int64), 2**31 - 1)
+    within = bool(np.all((op.exponentials >= 0) & (op.exponentials <= one))) and op.exponentials[0] == one
+    _require(
+        op.exponentials.dtype == kind and within, where, f"needs {kind} exponentials that begin with {one} and are >= 0"
+    )
+    if op.rule == "gemmlowp":
+        columns = source.shape[-1]
+        _require(
+            columns < 2**GEMMLOWP_SUM_BITS, where, f"adds {columns} exponentials; rule gemmlowp holds fewer than 4096"
+        )
 
 
 def _check_norm(op: Norm, inputs: list[Tensor], output: Tensor, where: str) -> None:
@@ -348,7 +394,7 @@ _OP_CHECKS: dict[type[Op], Callable[[Any, list[Tensor], Tensor, str], None]] = {
     Conv: _check_conv,
     MatMul: _check_matmul,
     Requantize: _check_requantize,
-    Add: _check_clamping,
+    Add: _check_add,
     AvgPool: _check_pool,
     Clamp: _check_channel_clamp,
     Duplicate: _check_duplicate,

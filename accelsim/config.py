@@ -4,21 +4,23 @@ Every field carries its unit in its name. A description is valid for its whole l
 at once, contradictions between fields included.
 """
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from accelsim.arith import Accumulation, Overflow
+from accelsim.config_errors import error_lines
+from accelsim.plain_yaml import MAX_CHARACTERS, plain_mapping
+from accelsim.scalesim_cfg import scalesim_fields
 from accelsim.technology import dram_type
-
-MAX_YAML_BYTES = 1 << 20
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    # Strict: 32 and not "32" or true, so that a slip in a file is no silent change of meaning.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Array(_Part):
@@ -154,10 +156,11 @@ class Dram(_Part):
     latency_ns: float = Field(default=100.0, ge=0, le=1e6)
     page_efficiency: float = Field(default=0.8, gt=0, le=1)
 
-    @model_validator(mode="after")
-    def _known(self) -> Self:
-        dram_type(self.type)
-        return self
+    @field_validator("type")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        dram_type(kind)
+        return kind
 
 
 class Accelerator(_Part):
@@ -192,8 +195,8 @@ class Accelerator(_Part):
         Arrays with their buffers, sharing one DRAM.
     """
 
-    name: str
-    description: str = ""
+    name: str = Field(min_length=1, max_length=200)
+    description: str = Field(default="", max_length=4000)
     array: Array
     pe: Pe = Pe()
     accumulator: Accumulator = Accumulator()
@@ -213,36 +216,10 @@ class Accelerator(_Part):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         """Refuse buffers that do not hold what the array takes at once."""
-        problems = [problem for problem in (self._held_fits(), self._sums_fit()) if problem]
+        problems = contradictions({name: getattr(self, name) for name in type(self).model_fields})
         if problems:
             raise ValueError("; ".join(problems))
         return self
-
-    def _held_fits(self) -> str:
-        """Check one fold of held operands at the PE's widths; ``native`` PEs have none before there is a network."""
-        array, pe = self.array, self.pe
-        if array.dataflow == "os" or pe.type == "native":
-            return ""
-        name, bits = ("weight_sram", pe.weight_bits) if array.dataflow == "ws" else ("activation_sram", pe.act_bits)
-        sram: Sram = getattr(self, name)
-        fold = -(-array.rows * array.cols * bits // 8)
-        if sram.tile_bytes >= fold:
-            return ""
-        half = "half of " if sram.double_buffered else ""
-        return (
-            f"{half}{name}.bytes={sram.bytes} is smaller than one fold of {fold} bytes ({array.rows}×{array.cols} PEs "
-            f"of {bits} bits); enlarge it{', single-buffer it' if half else ''} or shrink the array"
-        )
-
-    def _sums_fit(self) -> str:
-        sram, row = self.accumulator_sram, -(-self.array.cols * self.accumulator.bits // 8)
-        if sram.tile_bytes >= row:
-            return ""
-        half = "half of " if sram.double_buffered else ""
-        return (
-            f"{half}accumulator_sram.bytes={sram.bytes} holds no row of {self.array.cols} sums ({row} bytes); "
-            "enlarge it"
-        )
 
     @property
     def timing_mode(self) -> Literal["isolated", "overlapped"]:
@@ -274,6 +251,40 @@ class Accelerator(_Part):
             acc_bits=self.accumulator.bits,
             acc_overflow=self.accumulator.overflow,
         )
+
+
+def contradictions(parts: Mapping[str, Any]) -> list[str]:
+    """Return which parts of an accelerator contradict each other; parts that are missing contradict nothing."""
+    return [problem for check in (_held_fits, _sums_fit) if (problem := check(parts))]
+
+
+def _held_fits(parts: Mapping[str, Any]) -> str:
+    """Check one fold of held operands at the PE's widths; ``native`` PEs have none before there is a network."""
+    array, pe = parts.get("array"), parts.get("pe")
+    if array is None or pe is None or array.dataflow == "os" or pe.type == "native":
+        return ""
+    name, bits = ("weight_sram", pe.weight_bits) if array.dataflow == "ws" else ("activation_sram", pe.act_bits)
+    sram: Sram | None = parts.get(name)
+    fold = -(-array.rows * array.cols * bits // 8)
+    if sram is None or sram.tile_bytes >= fold:
+        return ""
+    half = "half of " if sram.double_buffered else ""
+    return (
+        f"{half}{name}.bytes={sram.bytes} is smaller than one fold of {fold} bytes ({array.rows}×{array.cols} PEs "
+        f"of {bits} bits); enlarge it{', single-buffer it' if half else ''} or shrink the array"
+    )
+
+
+def _sums_fit(parts: Mapping[str, Any]) -> str:
+    """Check that the accumulator buffer holds one row of sums."""
+    array, accumulator, sram = (parts.get(name) for name in ("array", "accumulator", "accumulator_sram"))
+    if array is None or accumulator is None or sram is None:
+        return ""
+    row = -(-array.cols * accumulator.bits // 8)
+    if sram.tile_bytes >= row:
+        return ""
+    half = "half of " if sram.double_buffered else ""
+    return f"{half}accumulator_sram.bytes={sram.bytes} holds no row of {array.cols} sums ({row} bytes); enlarge it"
 
 
 REMEDIES = {
@@ -310,25 +321,20 @@ def load_accelerator(name_or_path: str | Path) -> Accelerator:
         raise ValueError(
             f"accelerator {str(name_or_path)!r} is neither a preset ({', '.join(preset_names())}) nor a YAML file"
         )
-    if path.stat().st_size > MAX_YAML_BYTES:
-        raise ValueError(f"accelerator {path} is larger than {MAX_YAML_BYTES} bytes; a description is a page of YAML")
+    if path.stat().st_size > MAX_CHARACTERS:
+        raise ValueError(f"accelerator {path} is larger than {MAX_CHARACTERS} bytes; a description is a page of YAML")
     try:
-        return parse_accelerator(path.read_text(encoding="utf-8"), str(path))
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"accelerator {path} is no UTF-8 text: {error}") from None
+    if path.suffix.lower() == ".cfg":
+        return build_accelerator(scalesim_fields(text, str(path), path.stem), str(path))
+    return parse_accelerator(text, str(path))
 
 
 def parse_accelerator(text: str, origin: str) -> Accelerator:
     """Build an accelerator from YAML text; `origin` names it in errors."""
-    try:
-        plain = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"accelerator {origin} is no valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(plain, dict):
-        raise ValueError(
-            f"accelerator {origin} must be a mapping of fields (got {type(plain).__name__}); see the presets"
-        )
-    return build_accelerator(plain, origin)
+    return build_accelerator(plain_mapping(text, f"accelerator {origin}"), origin)
 
 
 def build_accelerator(plain: dict[str, Any], origin: str) -> Accelerator:
@@ -337,17 +343,10 @@ def build_accelerator(plain: dict[str, Any], origin: str) -> Accelerator:
     Raises
     ------
     ValueError
-        With all errors, each as field: rule (got value).
+        With all errors, each as field: rule (got value); remedy.
     """
     try:
-        return Accelerator(**plain)
+        return Accelerator.model_validate(plain)
     except ValidationError as error:
-        lines = []
-        for item in error.errors():
-            field = ".".join(str(part) for part in item["loc"]) or "accelerator"
-            got = "" if isinstance(item["input"], dict) or item["type"] == "missing" else f" (got {item['input']!r})"
-            remedy = REMEDIES.get(str(item["loc"][-1]) if item["loc"] else "", "")
-            lines.append(f"{field}: {item['msg'].removeprefix('Value error, ')}{got}{remedy and '; ' + remedy}")
+        lines = error_lines(error, Accelerator, plain, contradictions)
         raise ValueError(f"accelerator {origin} has {len(lines)} error(s): " + "; ".join(lines)) from None
-    except TypeError as error:
-        raise ValueError(f"accelerator {origin} has keys that are no field names: {error}") from None

@@ -2,9 +2,9 @@
 
 Buffers are read and written in whole words. The loader lays operands out in the order in which the array takes them, so
 a fold reads ``ceil(elements * stored bits / word)`` words of each operand, and what passes through DRAM is written and
-read once more in the buffer. Sums are read and written in the accumulator buffer once per fold (the first fold of an
-output finds the bias there), once more by the requantizer, and once more where they are spilled. The requantizer writes
-the activation buffer. Vector ops read every input and write every output once.
+read once more in the buffer. Sums are written in the accumulator buffer once per fold, and read by every fold but the
+first of an output (which takes the bias from the weight buffer), by the requantizer, and once more where they are
+spilled. The requantizer writes the activation buffer. Vector ops read every input and write every output once.
 
 Registers of PEs are those of `accelsim.dataflow.Counts`: clock edges at which a register takes an operand or sum of the
 layer.
@@ -62,8 +62,10 @@ def _count(
             mapping = lay(codes.array, size, row.groups, row.products, row.stream_tile, row.pack)
             out.macs = row.m * row.k * row.n * row.groups
             out.operations = mapping.operations * row.groups
-            _count_operands(row, codes, mapping, out)
-            _count_sums(row, codes, mapping, out)
+            last_pack = row.groups - (mapping.group_folds - 1) * row.pack
+            _count_buffers(row, codes, mapping, (row.pack, mapping.group_folds - 1), out)
+            _count_buffers(row, codes, mapping, (last_pack, 1), out)
+            _count_biases(row, codes, mapping, out)
             _count_registers(row, codes, mapping, out)
             if row.second_kept and row.second_bytes > 0:
                 # The second operand moves from the activation to the weight buffer.
@@ -90,7 +92,8 @@ def _count_traffic(layer: Any, row: Any, codes: MachineCodes, out: Any) -> None:
     second = 0
     if layer.kind != VECTOR:
         if not row.act_kept:
-            out.ifmap += row.pass_bytes * row.again_a * row.units
+            whole = row.pass_bytes == ceil_div(row.act_bytes, row.units)
+            out.ifmap += row.again_a * (row.act_bytes if whole else row.pass_bytes * row.units)
         if not row.second_kept:
             second = row.second_bytes * row.again_w
     out.ofmap = row.output_bytes if row.store_output else 0
@@ -116,10 +119,17 @@ def _words(full: int, count: int, last: int, factor: int, word: int) -> int:
 
 
 @njit(cache=True)
-def _count_operands(row: Any, codes: MachineCodes, mapping: Mapping, out: Any) -> None:
+def _count_buffers(row: Any, codes: MachineCodes, mapping: Mapping, packs: tuple[int, int], out: Any) -> None:
+    """Count the words of operands and sums of all folds with a number of groups; `packs` is groups and how often."""
+    pack, groups = packs
+    _count_operands(row, codes, mapping, pack, groups, out)
+    _count_sums(row, codes, mapping, pack, groups, out)
+
+
+@njit(cache=True)
+def _count_operands(row: Any, codes: MachineCodes, mapping: Mapping, pack: int, groups: int, out: Any) -> None:
     """Count buffer reads of both operands, fold by fold."""
-    array, lanes, pack = codes.array, row.products, row.pack
-    groups = mapping.group_folds
+    array, lanes = codes.array, row.products
     last_rows = mapping.row_size - (mapping.row_folds - 1) * array.rows
     last_cols = mapping.column_size - (mapping.column_folds - 1) * array.cols
     if array.dataflow == OS:
@@ -151,23 +161,30 @@ def _count_operands(row: Any, codes: MachineCodes, mapping: Mapping, out: Any) -
 
 
 @njit(cache=True)
-def _count_sums(row: Any, codes: MachineCodes, mapping: Mapping, out: Any) -> None:
-    """Count the accumulator buffer's words, and the biases it starts from."""
-    array, word, bits = codes.array, codes.sums.word, codes.sum_bits * row.pack
+def _count_sums(row: Any, codes: MachineCodes, mapping: Mapping, pack: int, groups: int, out: Any) -> None:
+    """Count the accumulator buffer's words: written by every fold, read by every other and by the requantizer."""
+    array, word, bits = codes.array, codes.sums.word, codes.sum_bits * pack
     last_cols = mapping.column_size - (mapping.column_folds - 1) * array.cols
     if array.dataflow == OS:
         last_rows = mapping.row_size - (mapping.row_folds - 1) * array.rows
         words = (mapping.row_folds - 1) * _words(array.cols, mapping.column_folds, last_cols, array.rows * bits, word)
         words += _words(array.cols, mapping.column_folds, last_cols, last_rows * bits, word)
-        passes, loads = 1, mapping.row_folds
+        passes = 1
     else:
         words = (mapping.chunks - 1) * _words(array.cols, mapping.column_folds, last_cols, mapping.chunk * bits, word)
         words += _words(array.cols, mapping.column_folds, last_cols, mapping.last_chunk * bits, word)
         passes = mapping.row_folds
-        loads = mapping.column_folds if array.dataflow == IS else mapping.chunks
-    words *= mapping.group_folds
-    out.sums_write += words * passes
-    out.sums_read += words * passes
+    out.sums_write += groups * words * passes
+    out.sums_read += groups * words * passes
+
+
+@njit(cache=True)
+def _count_biases(row: Any, codes: MachineCodes, mapping: Mapping, out: Any) -> None:
+    """Count the loads of all biases: one for every block of m that sums are kept of."""
+    if codes.array.dataflow == OS:
+        loads = mapping.row_folds
+    else:
+        loads = mapping.column_folds if codes.array.dataflow == IS else mapping.chunks
     out.weight_read += ceil_div(row.biases * codes.sum_bits, codes.weight.word) * loads
 
 

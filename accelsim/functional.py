@@ -230,7 +230,8 @@ def _requantize_sums(op: Requantize, sums: Array, bias: Array, output: Tensor) -
 
 def _add(op: Add, operands: list[Array], output: Tensor) -> Array:
     near = max(abs(op.low - op.zero_out), abs(op.high - op.zero_out)) < _MAGIC_RANGE
-    if not near or operands[0].dtype.itemsize > 2 or operands[1].dtype.itemsize > 2:
+    narrow = max(codes.dtype.itemsize for codes in operands) <= 2
+    if op.rule != "float32" or not near or not narrow:
         return reference._add(op, [codes.astype(np.int64) for codes in operands]).astype(storage_dtype(output))
     first, second = operands if operands[0].shape == operands[1].shape else np.broadcast_arrays(*operands)
     out = np.empty(first.shape, dtype=storage_dtype(output))
@@ -267,7 +268,8 @@ def _max_pool(op: MaxPool, operands: list[Array], output: Tensor) -> Array:
 def _avg_pool(op: AvgPool, operands: list[Array], output: Tensor) -> Array:
     near = max(abs(op.low - op.zero_out), abs(op.high - op.zero_out)) < _MAGIC_RANGE
     area = op.kernel[0] * op.kernel[1]
-    if not near or operands[0].dtype.itemsize > 2 or area >= 2**14 or (any(op.padding) and not op.count_padding):
+    uneven = any(op.padding) and not op.count_padding
+    if op.rule != "float32_rne" or not near or operands[0].dtype.itemsize > 2 or area >= 2**14 or uneven:
         return reference._avg_pool(op, [operands[0].astype(np.int64)]).astype(storage_dtype(output))
     maps = padded_map(as_maps(operands[0]), op.padding, op.zero_in)
     geometry = (*op.kernel, *op.stride)
@@ -284,6 +286,8 @@ def _avg_pool(op: AvgPool, operands: list[Array], output: Tensor) -> Array:
 
 
 def _softmax(op: Softmax, operands: list[Array], output: Tensor) -> Array:
+    if op.rule != "integer" or op.zero_out:
+        return reference._softmax(op, [operands[0].astype(np.int64)]).astype(storage_dtype(output))
     columns = output.shape[-1]
     shape = output.shape[-2:] if op.mask is None else output.shape
     seen = np.ascontiguousarray(reference.visible(op, shape)).reshape(-1, columns)

@@ -288,7 +288,7 @@ class _Extraction:
         elif isinstance(op, Table):
             row["table_bits"] = op.entries.size * self.program.tensors[op.output].bits
         elif isinstance(op, Softmax):
-            row["table_bits"] = op.exponentials.size * max(1, int(op.exponentials.max()).bit_length())
+            row["table_bits"] = op.exponentials.size * (SCALE_BITS if op.rule == "float32" else op.entry_bits)
             row["table_bits"] += 0 if op.mask is None else op.mask.size
         elif isinstance(op, Constant):
             row["table_bits"] = op.values.size * self.program.tensors[op.output].bits

@@ -30,6 +30,9 @@ from accelsim.tiling import footprint
 
 ON_ARRAY, ON_VECTOR, DUPLICATION = 0, 1, 2
 
+MAX_ROWS = 1 << 24
+"""Most rows of a tile table: 2.4 GB reserved, of which a fraction is touched."""
+
 TILE_DTYPE = np.dtype(
     [
         (name, np.int64)
@@ -44,12 +47,15 @@ TILE_DTYPE = np.dtype(
         )
     ]
 )  # fmt: skip
-"""One tile, `repeat` times."""
+"""One tile, `repeat` times; the first of a layer is a row of its own."""
 
 
 def tile_table(layers: NDArray[Any], plan: NDArray[Any], codes: MachineCodes, places: NDArray[np.int64]) -> Any:
     """Return the tiles of a schedule in order of execution, dtype `TILE_DTYPE`."""
-    tiles = np.zeros(_most_rows(plan), dtype=TILE_DTYPE)
+    rows = _most_rows(plan)
+    if rows > MAX_ROWS:
+        raise ValueError(f"simulate: up to {rows} runs of tiles, at most {MAX_ROWS} are timed; enlarge the buffers")
+    tiles = np.zeros(rows, dtype=TILE_DTYPE)
     used = _fill(layers, plan, codes, places, tiles)
     return tiles[:used]
 
@@ -159,12 +165,20 @@ def tile_folds(row: Any, codes: MachineCodes, m: int, k: int, n: int, groups: in
 
 
 @njit(cache=True)
-def _tile_array(folds: TileFolds, codes: MachineCodes, feed: Feeds, edge: tuple[bool, bool]) -> int:
-    """Return the array cycles of a tile that is, or is not, a layer's first and last."""
-    cycles = (folds.chunks - 1) * fold_cycles(codes, folds.chunk, feed)
-    cycles = folds.each * (cycles + fold_cycles(codes, folds.last, feed))
-    head, tail = edge_cycles(codes, folds.last, feed)
-    return cycles + (head if edge[0] else 0) + (tail if edge[1] else 0)
+def _tile_array(row: Any, folds: TileFolds, codes: MachineCodes, feed: Feeds, at: tuple[bool, bool, bool]) -> int:
+    """Return the array cycles of a tile; `at` tells whether it is a layer's first and last, and the last along k."""
+    first, last, ends = at
+    length = folds.last
+    if codes.array.dataflow == OS and row.trips_k > 1:
+        # A part of one fold: sums stay, the array holds still between parts, and they leave it once.
+        cycles, length = stream_cycles(folds.last, feed), ceil_div(row.k, row.products)
+        if ends:
+            cycles += fold_cycles(codes, length, feed) - stream_cycles(length, feed)
+    else:
+        cycles = (folds.chunks - 1) * fold_cycles(codes, folds.chunk, feed)
+        cycles = folds.each * (cycles + fold_cycles(codes, folds.last, feed))
+    head, tail = edge_cycles(codes, length, feed)
+    return cycles + (head if first else 0) + (tail if last else 0)
 
 
 @njit(cache=True)
@@ -193,9 +207,10 @@ def _fill_tile(
     weights = (k / row.k) * (n / row.n) * (groups / row.groups)
     folds = tile_folds(row, codes, m, k, n, groups)
     feed = feeds(row, codes)
-    cycles = _tile_array(folds, codes, feed, (first, last))
-    tile.stretch = cycles - _tile_array(folds, codes, unhindered(feed, codes.array.rows), (first, last))
-    tile.folds = folds.all
+    edges = (first, last, ends)
+    cycles = _tile_array(row, folds, codes, feed, edges)
+    tile.stretch = cycles - _tile_array(row, folds, codes, unhindered(feed, codes.array.rows), edges)
+    tile.folds = folds.all if ends or codes.array.dataflow != OS else 0
     tile.busy = folds.each * ((folds.chunks - 1) * folds.chunk + folds.last) * row.steps
     tile.steps = folds.steps if ends else 1
     tile.array, tile.array_rest = cycles // tile.steps, cycles % tile.steps
@@ -206,7 +221,7 @@ def _fill_tile(
     if fresh[0]:
         params += _share(row.weight_bytes, weights)
     tile.load_weights = transfer_cycles(params, codes.bytes_per_cycle)
-    acts = row.fetch_first if first else 0
+    acts = row.fetch_first if first and row.copies == 0 else 0
     if fresh[1] and not row.act_kept:
         acts += _share(footprint(layer, row, m, k), groups / row.pack)
     if fresh[0] and not row.second_kept:
@@ -230,6 +245,7 @@ def _fill(layers: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64]
             tile = tiles[used]
             tile.layer, tile.kind, tile.repeat, tile.first, tile.steps = place, DUPLICATION, 1, 1, 1
             tile.vector = ceil_div(row.copies, codes.vector_lanes)
+            tile.load_acts = transfer_cycles(row.fetch_first, codes.bytes_per_cycle)
             if not row.copies_kept:
                 tile.store = transfer_cycles(row.copy_bytes, codes.bytes_per_cycle)
             used += 1

@@ -81,6 +81,7 @@ class _Core:
     waits: NDArray[np.int64]
     ends: NDArray[np.int64]
     spans: list[Span] = field(default_factory=list)
+    left: int = 0
     finished: int = 0
 
     def __post_init__(self) -> None:
@@ -189,6 +190,8 @@ class _Core:
                 yield from self._wait(done, COPIES if row["kind"] == DUPLICATION else VECTOR_UNIT, layer)
                 self.results[index].succeed()
             self.on_array[index].succeed()
+            self.ends[layer] = max(self.ends[layer], self.now)
+            self.left = self.now
             self.finished = max(self.finished, self.now)
         if self.tiles:
             # The array is done; what is left of the vector unit's work and of the stores belongs to the last layer.
@@ -223,6 +226,7 @@ class _Core:
         layer = int(self.tiles[-1].row["layer"])
         self.waits[layer, VECTOR_UNIT] += self.now - start
         self._log("array", f"wait for {CAUSES[VECTOR_UNIT]}", layer, start)
+        self.left = max(self.left, self.now)
         self.finished = max(self.finished, self.now)
 
     # --- vector unit -------------------------------------------------------------------------------------------------
@@ -257,10 +261,7 @@ def play(tiles: NDArray[Any], layers: int, codes: MachineCodes, cores: int = 1) 
     env = simpy.Environment()
     channel = simpy.Resource(env, capacity=1)
     rows = [row for row in tiles for _ in range(row["repeat"])]
-    unrolled, before = [], None
-    for index, row in enumerate(rows):
-        unrolled.append(_Tile(row, index, bool(row["first"]) and row is not before))
-        before = row
+    unrolled = [_Tile(row, index, bool(row["first"])) for index, row in enumerate(rows)]
     players = [
         _Core(
             env, number, unrolled, codes, channel,
@@ -272,18 +273,7 @@ def play(tiles: NDArray[Any], layers: int, codes: MachineCodes, cores: int = 1) 
         player.start()
     env.run()
     slowest = max(players, key=lambda player: player.finished)
-    _finish(slowest)
+    if tiles.size:  # the wait for the last store is the last layer's
+        slowest.waits[int(tiles[-1]["layer"]), DRAM] += slowest.finished - slowest.left
     spans = sorted(span for player in players for span in player.spans)
     return Played(int(slowest.finished), slowest.waits, slowest.ends, tuple(spans))
-
-
-def _finish(core: _Core) -> None:
-    """Attribute the wait for the last store, and note when layers left the array."""
-    for span in core.spans:
-        if span.unit == "array" and span.what == "run":
-            core.ends[span.layer] = max(core.ends[span.layer], span.end)
-    if core.tiles:
-        left = max(core.results[-1].value or 0, 0)
-        last = int(core.tiles[-1].row["layer"])
-        left = max(span.end for span in core.spans if span.unit in ("array", "vector"))
-        core.waits[last, DRAM] += core.finished - left

@@ -102,11 +102,9 @@ def _solve(
     closing = waits[tiles[tiles.size - 1].layer]
     closing[VECTOR_UNIT] += max(0, now[_VECTOR] - now[_ARRAY])
     final = max(now[_ARRAY], now[_VECTOR])
-    if pending[0] > 0:
-        stored = max(now[_CHANNEL], final) + pending[0]
-        closing[DRAM] += stored - final
-        final = stored
-    return int(final)
+    stored = max(now[_CHANNEL], final) + pending[0] if pending[0] > 0 else now[_CHANNEL]
+    closing[DRAM] += max(0, stored - final)
+    return int(max(final, stored))
 
 
 @njit(cache=True)

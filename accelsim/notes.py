@@ -6,6 +6,13 @@ from accelsim.codes import BY_BATCH, BY_OUTPUTS, MachineCodes
 from accelsim.cost import Machine
 from accelsim.layers import LayerTable
 from accelsim.passes import Work
+from accelsim.technology import technology
+
+TIMED = technology("nangate45", 45)
+"""Times PEs where the technology that prices them does not."""
+
+TIMED_PE = (8, 8, 32)
+"""A PE that every technology prices: whether it is timed tells whether the technology times."""
 
 
 def notes(table: LayerTable, machine: Machine, work: Work, codes: MachineCodes) -> tuple[str, ...]:
@@ -22,21 +29,32 @@ def notes(table: LayerTable, machine: Machine, work: Work, codes: MachineCodes) 
 
 
 def _critical_path(machine: Machine) -> str:
-    """Compare the clock with the PE's delay, which depth divides at best evenly; bit-serial PEs have no data."""
-    accelerator, built = machine.accelerator, machine.built
+    """Compare the clock with the PE's delay, which depth divides at best evenly; bit-serial PEs have no data.
+
+    A technology without timing is held against our synthesis at 45 nm: what is quick enough there is so at smaller
+    nodes, what is not is certain at 45 nm alone.
+    """
+    accelerator, built, prices = machine.accelerator, machine.built, machine.technology
     if accelerator.pe.type == "bit_serial":
         return ""
-    path = machine.technology.pe_critical_path_ns(built.weight, built.act, built.total, accelerator.array.dataflow)
-    if path is None:
-        return ""
+    timed = prices if prices.pe_critical_path_ns(*TIMED_PE, accelerator.array.dataflow) is not None else TIMED
+    narrow, wide = timed.operand_bits
+    weight, act = (min(max(bits, narrow), wide) for bits in (built.weight, built.act))
+    path = timed.pe_critical_path_ns(
+        weight, act, min(max(built.total, 8), timed.psum_bits[1]), accelerator.array.dataflow
+    )
+    assert path is not None, f"notes: {timed.name} has timing"
     period, stage = 1000 / accelerator.clock_mhz, path / accelerator.array.pipeline_depth
     if stage <= period:
         return ""
     at_least = " at least" if accelerator.pe.type == "composable" else ""
-    return (
+    text = (
         f"the clock of {accelerator.clock_mhz:g} MHz ({period:.2f} ns) is beyond the PE's critical path of{at_least} "
-        f"{path:.2f} ns in {accelerator.array.pipeline_depth} stage(s), {machine.technology.name}"
+        f"{path:.2f} ns in {accelerator.array.pipeline_depth} stage(s), {timed.name}"
     )
+    if prices.node_nm < timed.node_nm:
+        text += f" at {timed.node_nm:g} nm; {prices.name} has no timing at {prices.node_nm:g} nm"
+    return text
 
 
 def _zero_point_bit(table: LayerTable, machine: Machine) -> str:

@@ -178,6 +178,7 @@ def _evaluate(table: LayerTable, model: Model, samples: int) -> Pass:
         last = share_schedule(table, codes, model.pe_work, samples, schedule)
         rest = count(table.layers, table.tensors, table.reads, last.plan, codes, last.sizes)
         _flat(counts)[:] = _flat(counts) * (schedule.plan["active"][:, None] - 1) + _flat(rest)
+        counts["requantized"] = table.layers["requantized"] * samples
     times = np.zeros(len(table), dtype=TIME_DTYPE)
     if codes.array.mode == SCALESIM:
         _formula_times(table.layers, schedule.plan, codes.array, times)

@@ -14,13 +14,15 @@ op              output
                 `transpose`; where x1 has fewer heads than x0, head h reads x1's head h // (heads0 / heads1)
 ``requantize``  clamp(rule(x - zero_in, multiplier, float_bias) + zero_out, low, high), multiplier per last axis or one
 ``add``         clamp(rint(float32(x0 - z0)·m0 + float32(x1 - z1)·m1) + zero_out): float32 products, one float32 sum,
-                ties to even; `signs` may subtract. Operands are codes or accumulators
+                ties to even; `signs` may subtract. Operands are codes or accumulators. Or by another `rule` of
+                `accelsim.runtime_rules.ADD_RULES`
 ``mul``         (x0 - z0) · (x1 - z1), broadcast over axes of length one: an accumulator
 ``duplicate``   y[.., i] = clamp((x[.., source[i]] + offset[i]) >> shift[i], low, high)
 ``clamp``       min(max(x, low), high); the limits are one number each, or one per channel (last axis)
 ``max_pool``    maximum over each window, padding ignored
 ``avg_pool``    clamp(rint(float32(Σ window (x - zero_in)) · float32(multiplier / count)) + zero_out); count is the
-                window's area, or, without `count_padding`, the part of it inside the map
+                window's area, or, without `count_padding`, the part of it inside the map. Or by another `rule` of
+                `accelsim.runtime_rules.MEAN_RULES`
 ``table``       entries[x - low_code], one output code per input code
 ``concat``      x0, x1, … joined along `axis`
 ``reshape``     the same codes in another shape
@@ -224,7 +226,17 @@ class Requantize(Op):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Add(Op):
-    """Sum of two codes on their own grids; `signs` of -1 subtracts. Broadcasts over axes of length one."""
+    """Sum of two codes on their own grids; `signs` of -1 subtracts. Broadcasts over axes of length one.
+
+    Parameters
+    ----------
+    multipliers
+        Input scale ÷ output scale, or what the rule takes.
+    rule
+        Of `accelsim.runtime_rules.ADD_RULES`.
+    multiplier_out
+        For the rule that scales the sum once more (``gemmlowp_double``).
+    """
 
     kind: ClassVar[str] = "add"
 
@@ -234,6 +246,8 @@ class Add(Op):
     low: int
     high: int
     signs: tuple[int, int] = (1, 1)
+    rule: str = "float32"
+    multiplier_out: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -298,7 +312,7 @@ class MaxPool(Op):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AvgPool(Op):
-    """Mean over windows, requantized in the same step."""
+    """Mean over windows, requantized in the same step, by a `rule` of `accelsim.runtime_rules.MEAN_RULES`."""
 
     kind: ClassVar[str] = "avg_pool"
 
@@ -311,6 +325,7 @@ class AvgPool(Op):
     zero_out: int
     low: int
     high: int
+    rule: str = "float32_rne"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -397,24 +412,33 @@ class Softmax(Op):
     With d = max(x) - x over the valid entries: e = exponentials[min(d, len - 1)], S = Σ e, and the output is
     min((e · 2**out_bits + S // 2) // S, 2**out_bits - 1), all integers. Entries that `causal` hides (column greater
     than row + columns - rows) or that have 0 in `mask` are not valid and count as e = 0; a row without valid entries
-    gives zeros.
+    gives zeros. Another `rule` of `accelsim.runtime_rules.SOFTMAX_RULES` takes its own exponentials, sums and divides
+    in its own way, and knows no hidden entries. `zero_out` is added to every output.
 
     Parameters
     ----------
     exponentials
-        Non-increasing non-negative integers; entry d is round(exp(-d · scale) · 2**exp_bits).
+        Non-increasing non-negative integers; entry d is round(exp(-d · scale) · 2**exp_bits). For rule ``gemmlowp``
+        Q0.31 integers, for ``float32`` float32 numbers.
     out_bits
-        The output is unsigned with scale 2**-out_bits.
+        The output has scale 2**-out_bits; it is unsigned where `zero_out` is zero.
     mask
         Zeros and ones that broadcast against the input's shape (equal rank, batch apart).
     """
 
     kind: ClassVar[str] = "softmax"
 
-    exponentials: IntArray
+    exponentials: NDArray[Any]
     out_bits: int
     causal: bool = False
     mask: IntArray | None = None
+    rule: str = "integer"
+    zero_out: int = 0
+
+    @property
+    def entry_bits(self) -> int:
+        """Width of an exponential: a float32's significand, or what the largest one needs."""
+        return 24 if self.rule == "float32" else max(1, int(self.exponentials.max()).bit_length())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -37,6 +37,7 @@ from accelsim.program import (
     Table,
     Transpose,
 )
+from accelsim.runtime_rules import ADD_RULES, MEAN_RULES, SOFTMAX_RULES
 
 Ints = NDArray[np.int64]
 
@@ -246,12 +247,9 @@ def _requantize(op: Requantize, operands: list[Ints]) -> Ints:
 
 
 def _add(op: Add, operands: list[Ints]) -> Ints:
-    parts = [
-        (codes - zero).astype(np.float32) * np.float32(sign * multiplier)
-        for codes, zero, multiplier, sign in zip(operands, op.zero_points, op.multipliers, op.signs, strict=True)
-    ]
-    rounded = np.rint(parts[0] + parts[1]).astype(np.float64)
-    return np.clip(rounded, op.low - op.zero_out, op.high - op.zero_out).astype(np.int64) + op.zero_out
+    values = (operands[0] - op.zero_points[0], operands[1] - op.zero_points[1])
+    total = ADD_RULES[op.rule].array(values, op.multipliers, op.multiplier_out, op.signs)
+    return np.clip(total, op.low - op.zero_out, op.high - op.zero_out) + op.zero_out
 
 
 def _mul(op: Mul, operands: list[Ints]) -> Ints:
@@ -278,9 +276,9 @@ def _avg_pool(op: AvgPool, operands: list[Ints]) -> Ints:
     sums = _windows(centred, op.kernel, op.stride, op.padding, (1, 1), 0).sum(axis=(3, 4))
     ones = np.ones((1, *centred.shape[1:3], 1), dtype=np.int64)
     counts = _windows(ones, op.kernel, op.stride, op.padding, (1, 1), int(op.count_padding)).sum(axis=(3, 4))
-    rounded = np.rint(sums.astype(np.float32) * (op.multiplier / counts).astype(np.float32)).astype(np.float64)
-    clipped = np.clip(rounded, op.low - op.zero_out, op.high - op.zero_out).astype(np.int64) + op.zero_out
-    return _drop_map(clipped, operands[0])
+    counts = np.broadcast_to(counts, sums.shape)
+    means = MEAN_RULES[op.rule].array(sums, counts, op.multiplier, op.zero_out)
+    return _drop_map(np.clip(means, op.low, op.high), operands[0])
 
 
 def _gather(op: Gather, operands: list[Ints]) -> Ints:
@@ -315,10 +313,8 @@ def _softmax(op: Softmax, operands: list[Ints]) -> Ints:
     valid = visible(op, codes.shape[1:])
     largest = np.where(valid, codes, np.iinfo(np.int64).min).max(axis=-1, keepdims=True)
     distance = np.clip(np.where(valid, largest - codes, 0), 0, op.exponentials.size - 1)
-    powers = np.where(valid, op.exponentials.astype(np.int64)[distance], 0)
-    total = powers.sum(axis=-1, keepdims=True)
-    rounded = (powers * 2**op.out_bits + total // 2) // np.maximum(total, 1)
-    return np.minimum(rounded, 2**op.out_bits - 1)
+    powers = np.where(valid, op.exponentials[distance], 0).astype(op.exponentials.dtype)
+    return SOFTMAX_RULES[op.rule].array(powers, op.out_bits) + op.zero_out
 
 
 def _norm(op: Norm, operands: list[Ints]) -> Ints:

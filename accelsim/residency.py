@@ -2,10 +2,11 @@
 
 Outputs stay in the activation buffer when they fit beside everything still needed, and the next layer's working set
 still fits (an eighth of the buffer is enough for what merely passes through). Otherwise they go to DRAM and every
-reader fetches them. A network input that several layers read is kept after the first; one that a single layer reads
-passes through in tiles. Parameters are fetched for every batch. Those that several layers share (`Op.shares`: the steps
+reader fetches them. A network input that several layers read, or one whose channels are copied, is kept where it fits;
+one that a single layer reads passes through in tiles. Parameters are fetched for every batch. Those that several layers share (`Op.shares`: the steps
 of a recurrent layer) are pinned in half of the weight buffer as far as they fit, the most used first, and fetched once;
-others are fetched by every layer that uses them.
+others are fetched by every layer that uses them. Copies of duplicated channels (``copy_pass``) stay where their source
+does and they fit; the producer writes them, so that only a network input is fetched for it.
 """
 
 from typing import Any
@@ -47,6 +48,7 @@ def keep(
     tensors: Any,
     reads: NDArray[np.int64],
     sizes: NDArray[np.int64],
+    copies: NDArray[np.int64],
     kept: NDArray[np.int64],
     room: int,
 ) -> None:
@@ -59,7 +61,7 @@ def keep(
         layer = layers[at]
         for item in range(layer.reads_from, layer.reads_to):
             source = reads[item]
-            again = tensors[source].made_by < 0 and readers[source] > 1 and not kept[source]
+            again = tensors[source].made_by < 0 and (readers[source] > 1 or copies[at] > 0) and not kept[source]
             if again and live_bytes(tensors, sizes, kept, at) + sizes[source] + reserve <= room:
                 kept[source] = 1
         made = layer.output
@@ -126,11 +128,14 @@ def place(
         live = live_bytes(tensors, sizes, kept, at)
         if row.output_kept:
             live += sizes[layer.output]
-        row.copies_kept = int(row.copy_bytes > 0 and live + row.copy_bytes <= codes.act.room * 7 // 8)
+        fits = live + row.copy_bytes <= codes.act.room * 7 // 8
+        row.copies_kept = int(row.copy_bytes > 0 and row.act_kept and fits)
         if row.copies_kept:
             live += row.copy_bytes
         elif row.copy_bytes > 0 and row.act_kept:
             row.act_kept, row.act_bytes = 0, row.copy_bytes
         elif row.copy_bytes > 0:
             row.act_bytes += row.copy_bytes
+            if tensors[reads[layer.reads_from]].made_by < 0:
+                row.fetch_first += sizes[reads[layer.reads_from]]
         row.free_bytes = max(0, codes.act.room - live)

@@ -94,14 +94,14 @@ def make_schedule(
     codes = residency.pin(table, plan, codes, None if fixed is None else fixed.plan["pinned"])
     if fixed is None:
         kept = np.zeros(len(table.tensors), dtype=np.int64)
-        residency.keep(table.layers, table.tensors, table.reads, sizes, kept, codes.act.room)
+        residency.keep(table.layers, table.tensors, table.reads, sizes, plan["copy_bytes"], kept, codes.act.room)
     else:
         kept = fixed.kept
     residency.place(table.layers, table.tensors, table.reads, sizes, kept, codes, plan)
     if fixed is None:
         _cut(table.layers, plan, codes, tiling.PLACES)
     else:
-        take_tiles(fixed.plan, plan)
+        take_tiles(table, fixed.plan, plan, codes)
     if not plan["fits"].all():
         raise ValueError(_too_small(table, plan, codes))
     return Schedule(plan, kept, sizes, samples)
@@ -115,20 +115,18 @@ def share_schedule(
     plan = describe(table, codes, pe_work, samples, sizes, last=True)
     residency.pin(table, plan, codes, main.plan["pinned"])
     residency.place(table.layers, table.tensors, table.reads, sizes, main.kept, codes, plan)
-    take_tiles(main.plan, plan)
+    take_tiles(table, main.plan, plan, codes)
     return Schedule(plan, main.kept, sizes, samples)
 
 
-def take_tiles(source: NDArray[Any], target: NDArray[Any]) -> None:
-    """Copy the tiles of one plan into another."""
+def take_tiles(table: LayerTable, source: NDArray[Any], target: NDArray[Any], codes: MachineCodes) -> None:
+    """Cut layers as those of another plan, which are as large or larger; note which still fit."""
     for name in _TILE_FIELDS:
         target[name] = source[name]
+    _cut_alike(table.layers, target, codes, tiling.PLACES)
 
 
-_TILE_FIELDS = (
-    "tile_m", "tile_k", "tile_n", "tile_groups", "order", "trips_m", "trips_k", "trips_n", "trips_g", "stream_tile",
-    "streams_m", "pack", "again_w", "again_a", "spilled", "pass_bytes", "fits",
-)  # fmt: skip
+_TILE_FIELDS = ("tile_m", "tile_k", "tile_n", "tile_groups", "order", "stream_tile", "streams_m", "pack", "trips_m")
 
 
 def describe(
@@ -164,6 +162,8 @@ def _too_small(table: LayerTable, plan: NDArray[Any], codes: MachineCodes) -> st
 @njit(cache=True)
 def share_of(count: int, cores: int, last: bool) -> tuple[int, int]:
     """Return one core's share of `count` equal parts, and how many cores have any."""
+    if count == 0:
+        return 0, 1
     share = ceil_div(count, cores)
     active = ceil_div(count, share)
     return (count - share * (active - 1) if last else share), active
@@ -219,9 +219,9 @@ def _share_rest(layer: Any, row: Any, codes: MachineCodes, samples: int, last: b
         row.copies = row.halved = 0
     if codes.split == BY_OUTPUTS:
         if layer.kind == VECTOR:
-            row.lane_cycles, row.active = share_of(row.lane_cycles, codes.cores, last)
-            row.requantized, active = share_of(row.requantized, codes.cores, last)
-            row.active = max(row.active, active, codes.cores)
+            row.active = codes.cores
+            row.lane_cycles = share_of(row.lane_cycles, codes.cores, last)[0]
+            row.requantized = share_of(row.requantized, codes.cores, last)[0]
         else:
             mine, all_outputs = row.n * row.groups, layer.n * layer.groups
             if layer.kind == MATMUL:
@@ -295,6 +295,27 @@ def _cut(layers: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64])
                 if row.trips_m == 1 and row.trips_k == 1 and row.trips_n == 1:
                     row.tile_groups = tiling.groups_together(layer, row, codes)
                 row.trips_g = ceil_div(row.groups, row.tile_groups)
+
+
+@njit(cache=True)
+def _cut_alike(layers: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64]) -> None:
+    """Derive from tile sizes and order what follows from them."""
+    for place in range(layers.size):
+        layer, row = layers[place], plan[place]
+        row.trips_g, row.again_w, row.again_a, row.fits = 1, 1, 1, 1
+        if layer.kind == VECTOR:
+            row.trips_k = row.trips_n = 1
+            continue
+        row.units = ceil_div(row.groups, row.pack)
+        row.tile_m, row.tile_k, row.tile_n = min(row.tile_m, row.m), min(row.tile_k, row.k), min(row.tile_n, row.n)
+        row.trips_m, row.trips_k = ceil_div(row.m, row.tile_m), ceil_div(row.k, row.tile_k)
+        row.trips_n, row.trips_g = ceil_div(row.n, row.tile_n), ceil_div(row.groups, row.tile_groups)
+        sums = ceil_div(row.m * row.n * row.pack * codes.sum_bits, 8)
+        row.pass_bytes = tiling.pass_bytes(layer, row, row.tile_m, row.tile_k)
+        tiling.order_bytes(row, row.order, row.pass_bytes, sums, places)
+        weights = tiling.weight_tile_bytes(row, row.tile_k, row.tile_n)
+        staged = tiling.staged_bytes(layer, row, codes, row.tile_m, row.tile_k, row.tile_n)
+        row.fits = int(weights <= codes.weight.room and staged <= row.free_bytes)
 
 
 @njit(cache=True)

@@ -95,24 +95,62 @@ def _next(parts: int, blocks: int) -> int:
 
 
 @njit(cache=True)
-def _largest_m(layer: Any, plan: Any, codes: MachineCodes, step: int, tile_k: int, tile_n: int, limit: int) -> int:
+def _largest_m(layer: Any, plan: Any, codes: MachineCodes, step: int, limit: int) -> int:
     """Return the largest tile of m, in whole `step` and at most `limit`, whose staged data fit; 0 if none does."""
     high = max(1, min(ceil_div(plan.m, step), limit // step))
-    if staged_bytes(layer, plan, codes, high * step, tile_k, tile_n) > plan.free_bytes:
+    if staged_bytes(layer, plan, codes, high * step, plan.tile_k, plan.tile_n) > plan.free_bytes:
         low = 0
         while high - low > 1:
             middle = (low + high) // 2
-            if staged_bytes(layer, plan, codes, middle * step, tile_k, tile_n) <= plan.free_bytes:
+            if staged_bytes(layer, plan, codes, middle * step, plan.tile_k, plan.tile_n) <= plan.free_bytes:
                 low = middle
             else:
                 high = middle
         high = low
-    size = high * step
-    if 0 < size < plan.m:
-        size = ceil_div(ceil_div(plan.m, ceil_div(plan.m, size)), step) * step
-        if not plan.act_kept and size > layer.line_outputs and step == 1:
-            size -= size % layer.line_outputs
-    return int(min(size, plan.m))
+    return int(min(high * step, plan.m))
+
+
+@njit(cache=True)
+def _whole_chunks(size: int, high: int, room: int) -> tuple[int, int]:
+    """Return a tile from `size` to `high` of whole stream chunks, and the chunk: at most `room`, at least half of it.
+
+    Zeros if there is none.
+    """
+    parts = ceil_div(size, room)
+    chunk = ceil_div(size, parts)
+    while 2 * chunk >= room or parts == 1:
+        if chunk * parts <= high:
+            return chunk * parts, chunk
+        parts += 1
+        chunk = ceil_div(size, parts)
+    return 0, 0
+
+
+@njit(cache=True)
+def _equal_parts(whole: int, high: int, room: int) -> tuple[int, int]:
+    """Return the tile of at most `high` that cuts `whole` into the fewest equal parts of whole chunks, and the chunk."""
+    parts = ceil_div(whole, high)
+    while parts > 1:
+        tile, chunk = _whole_chunks(ceil_div(whole, parts), high, room)
+        if tile:
+            return tile, chunk
+        parts += 1
+    return whole, ceil_div(whole, ceil_div(whole, room))
+
+
+@njit(cache=True)
+def _whole_lines(whole: int, high: int, room: int, line: int) -> tuple[int, int]:
+    """Return a tile of at most `high` of whole output lines and whole chunks, and the chunk; zeros if there is none."""
+    lines = high // line
+    if lines == 0:
+        return 0, 0
+    tile = ceil_div(ceil_div(whole, line), ceil_div(whole, lines * line)) * line
+    parts = ceil_div(tile, room)
+    while 2 * (tile // parts) >= room or parts == 1:
+        if tile % parts == 0:
+            return tile, tile // parts
+        parts += 1
+    return 0, 0
 
 
 @njit(cache=True)
@@ -138,12 +176,6 @@ def order_bytes(plan: Any, order: int, pass_a: int, sums: int, places: NDArray[n
 
 
 @njit(cache=True)
-def _chunk(length: int, room: int) -> int:
-    """Return the stream chunk: equal parts of `length` of at most `room`."""
-    return int(max(1, length // ceil_div(length, max(1, room))))
-
-
-@njit(cache=True)
 def search(layer: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64]) -> bool:
     """Choose tiles and order of a layer; return whether any fits."""
     flow = codes.array.dataflow
@@ -164,8 +196,9 @@ def search(layer: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64]
         while parts_n <= blocks_n and not (best[0] == floor and best[4] == plan.m):
             plan.tile_n = min(plan.n, ceil_div(blocks_n, parts_n) * step_n)
             parts_n = _next(parts_n, blocks_n)
-            if _fit(layer, plan, codes, step_m, step_n):
-                _try_orders(layer, plan, sums, places, best)
+            high = _fit(layer, plan, codes, step_m, step_n)
+            if high:
+                _try_tiles(layer, plan, codes, high, sums, places, best)
         parts_k = _next(parts_k, blocks_k)
     if flow == OS and best[0] < 0:
         _cut_depth(layer, plan, codes, sums, places, best)
@@ -178,29 +211,48 @@ def search(layer: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64]
 
 
 @njit(cache=True)
-def _fit(layer: Any, plan: Any, codes: MachineCodes, step_m: int, step_n: int) -> bool:
-    """Find the largest tile of m, and the stream chunk, for the tiles of k and n in `plan`; tell whether any fits."""
-    flow = codes.array.dataflow
-    room = codes.sums.room * 8 // (codes.array.cols * codes.sum_bits)
-    if flow == IS:
-        plan.stream_tile = plan.tile_n if plan.trips_k > 1 else _chunk(plan.tile_n, room)
-        plan.tile_n -= plan.tile_n % plan.stream_tile
+def sums_room(codes: MachineCodes) -> int:
+    """Return the rows of sums, as wide as the array, that the accumulator buffer holds."""
+    return int(codes.sums.room * 8 // (codes.array.cols * codes.sum_bits))
+
+
+@njit(cache=True)
+def _fit(layer: Any, plan: Any, codes: MachineCodes, step_m: int, step_n: int) -> int:
+    """Return the largest tile of m for the tiles of k and n in `plan`, 0 if none fits; make n whole chunks (``is``)."""
+    if codes.array.dataflow == IS:
+        plan.stream_tile = plan.tile_n
+        if plan.trips_k == 1:
+            plan.tile_n, plan.stream_tile = _equal_parts(plan.n, plan.tile_n, sums_room(codes))
     if weight_tile_bytes(plan, plan.tile_k, plan.tile_n) > codes.weight.room:
-        return False
-    limit = plan.m
+        return 0
+    limit = ceil_div(plan.m, step_m) * step_m
     if plan.trips_k > 1:
         limit = min(limit, codes.sums.room * 8 // (max(plan.tile_n, step_n) * codes.sum_bits))
         if limit < min(step_m, plan.m):
-            return False
-    plan.tile_m = _largest_m(layer, plan, codes, step_m, plan.tile_k, plan.tile_n, limit)
-    if plan.tile_m == 0:
-        return False
-    if flow == WS:
-        plan.stream_tile = plan.tile_m if plan.trips_k > 1 else _chunk(plan.tile_m, room)
-        plan.tile_m -= plan.tile_m % plan.stream_tile
-    elif flow == OS:
-        plan.stream_tile = 0
-    return True
+            return 0
+    return _largest_m(layer, plan, codes, step_m, limit)
+
+
+@njit(cache=True)
+def _try_tiles(
+    layer: Any, plan: Any, codes: MachineCodes, high: int, sums: int, places: NDArray[np.int64], best: NDArray[np.int64]
+) -> None:
+    """Try the tiles of m up to `high` that may be best: equal parts, and whole lines of the map."""
+    if codes.array.dataflow != WS:
+        step = codes.array.rows if codes.array.dataflow == OS else codes.array.cols
+        parts = ceil_div(plan.m, high)
+        plan.tile_m = plan.m if parts == 1 else ceil_div(ceil_div(plan.m, parts), step) * step
+        if codes.array.dataflow == OS:
+            plan.stream_tile = 0
+        _try_orders(layer, plan, sums, places, best)
+        return
+    room = plan.m if plan.trips_k > 1 else sums_room(codes)
+    plan.tile_m, plan.stream_tile = _equal_parts(plan.m, high, room)
+    _try_orders(layer, plan, sums, places, best)
+    if plan.tile_m < plan.m and layer.line_outputs > 1 and not plan.act_kept:
+        plan.tile_m, plan.stream_tile = _whole_lines(plan.m, high, room, layer.line_outputs)
+        if plan.tile_m:
+            _try_orders(layer, plan, sums, places, best)
 
 
 @njit(cache=True)

@@ -18,7 +18,8 @@ from accelsim.dataflow import Dataflow, Job
 from accelsim.program import Program
 from accelsim.stepper import Cycle, trace
 from accelsim.store import write_atomically
-from accelsim.vectors import CONTROL, layer_job
+from accelsim.vectors import CONTROL
+from accelsim.vectors_layer import layer_job
 
 FIRST_CODE, CODES = 33, 94
 """Identifiers are made of the printable characters ``!`` to ``~``."""
@@ -38,7 +39,7 @@ def export_vcd(
 ) -> None:
     """Write the waveform of a layer's (first) product, at the accelerator's clock.
 
-    Parameters are as those of `accelsim.vectors.export_vectors` and `write_vcd`.
+    Parameters are as those of `accelsim.vectors_layer.export_vectors` and `write_vcd`.
     """
     dataflow, job, _ = layer_job(program, codes, layer, accelerator, mode=mode)
     write_vcd(dataflow, job, path, window, period_ps=round(1e6 / accelerator.clock_mhz))

@@ -21,7 +21,9 @@ from accelsim.program import (
     AvgPool,
     Clamp,
     Constant,
+    Conv,
     Duplicate,
+    MatMul,
     MaxPool,
     Mul,
     Norm,
@@ -165,7 +167,7 @@ def _duplicate(op: Duplicate, inputs: list[Tensor], output: Tensor) -> Work:
 
 
 def _softmax(op: Softmax, inputs: list[Tensor], output: Tensor) -> Work:
-    exponential = max(1, int(op.exponentials.max()).bit_length())
+    exponential = op.entry_bits
     index = max(1, int(op.exponentials.size - 1).bit_length())
     total = exponential + max(1, inputs[0].shape[-1] - 1).bit_length()
     dividend = exponential + op.out_bits
@@ -208,7 +210,9 @@ RULES: dict[type[Op], Callable[[Any, list[Tensor], Tensor], Work]] = {
     AvgPool: _avg_pool,
     Clamp: _clamp,
     Constant: _nothing,
+    Conv: _nothing,
     Duplicate: _duplicate,
+    MatMul: _nothing,
     MaxPool: _max_pool,
     Mul: _mul,
     Norm: _norm,

@@ -1,38 +1,29 @@
 """Golden vectors: what enters an array in each cycle and what must leave it, for people who build the hardware.
 
-`export_vectors` takes a layer of a Program, steps the array of an accelerator through it and writes operands, skewed
-input streams, control bits, sums at the bottom edge, what the accumulators take, and the outputs: as one ``.npz`` and
-as ``.memh`` for ``$readmemh``, with a README that explains every file.
+`gemm_vectors` steps an array through a product and keeps operands, skewed input streams, control bits, sums at the
+bottom edge, what the accumulators take, and the outputs. `accelsim.vectors_layer` takes the product from a layer of a
+Program, `accelsim.vectors_files` writes them as one ``.npz`` and as ``.memh`` for ``$readmemh``, with a README.
 
 Line t of a stream is cycle t: what the wires carry just before the clock edge that ends it, see
 `accelsim.stepper.base`.
 """
 
-import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.arith import IntArray
-from accelsim.config import Accelerator
-from accelsim.dataflow import DATAFLOWS, Dataflow, Job, Operands, make_job
-from accelsim.execute import accumulations, execute, layer_groups, operand_bits
-from accelsim.program import Conv, MatMul, Program
-from accelsim.register import array_shape
+from accelsim.dataflow import Dataflow, Job
 from accelsim.stepper import Cycle, trace
-from accelsim.store import write_atomically
-from accelsim.vectors_readme import readme
 
-MAX_CYCLES = 1 << 18
-"""Longest run that is exported: at 32 columns of 32 bits its sums are 67 MB of text."""
+Progress = Callable[[int, int], None]
+"""Called with (cycles stepped, all cycles)."""
 
-LINES_AT_A_TIME = 1 << 12
-"""Lines turned into hexadecimal together, so that the bits of all of them need not fit in memory."""
+CYCLES_PER_REPORT = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,89 +103,13 @@ class Vectors:
         }
 
 
-def export_vectors(
-    program: Program,
-    codes: Mapping[str, NDArray[Any]],
-    layer: str,
-    accelerator: Accelerator,
-    out_dir: str | Path,
-    *,
-    mode: str | None = None,
-    group: int = 0,
-) -> Vectors:
-    """Write the golden vectors of one layer.
-
-    Parameters
-    ----------
-    program
-        A checked Program with values.
-    codes
-        Integer codes ``[batch, *shape]`` by input name; the layer's product has m = batch · pixels rows.
-    layer
-        Name of a convolution, linear layer or product of activations.
-    accelerator
-        Whose array it is.
-    out_dir
-        Folder, made if need be; files of the same names are replaced.
-    mode
-        ``isolated`` or ``overlapped``; the accelerator's own where ``None``.
-    group
-        Which of a grouped layer's products (a batched matrix product's, in batch order).
-
-    Raises
-    ------
-    ValueError
-        If there is no such layer or group, or the run is longer than `MAX_CYCLES`.
-    """
-    dataflow, job, signed = layer_job(program, codes, layer, accelerator, mode=mode, group=group)
-    cycles = dataflow.cycles(job.operands.gemm, job.array, job.mode, job.stream_tile)
-    if cycles > MAX_CYCLES:
-        raise ValueError(
-            f"export_vectors: layer {layer!r} takes {cycles} cycles, more than {MAX_CYCLES}; give fewer samples"
-        )
-    vectors = gemm_vectors(dataflow, job, signed)
-    write_vectors(vectors, out_dir, f"layer {layer}, product {group}, of network {program.name}")
-    return vectors
-
-
-def layer_job(
-    program: Program,
-    codes: Mapping[str, NDArray[Any]],
-    layer: str,
-    accelerator: Accelerator,
-    *,
-    mode: str | None = None,
-    group: int = 0,
-) -> tuple[Dataflow, Job, tuple[bool, bool]]:
-    """Return one product of a layer as the array meets it: parameters and errors as `export_vectors`.
-
-    Returns
-    -------
-    dataflow, job, signed
-        The last says whether (activations, weights) are two's complement.
-    """
-    products = {op.name: op for op in program.ops if isinstance(op, Conv | MatMul)}
-    if layer not in products:
-        raise ValueError(f"layer {layer!r} is no product on the array; give one of {_few(products)}")
-    op = products[layer]
-    values = execute(program, codes, accelerator, keep=op.inputs).outputs
-    groups = layer_groups(op, [values[name] for name in op.inputs])
-    if not 0 <= group < len(groups):
-        raise ValueError(f"group must be within 0..{len(groups) - 1} of layer {layer!r} (got {group})")
-    weight_bits, act_bits = operand_bits(program, op)
-    dataflow = DATAFLOWS[accelerator.array.dataflow]
-    job = make_job(
-        dataflow,
-        Operands(*groups[group], act_bits=act_bits, weight_bits=weight_bits),
-        array_shape(accelerator, weight_bits, act_bits),
-        accumulations(program, accelerator)[layer],
-        mode or accelerator.timing_mode,
-    )
-    return dataflow, job, _signed(program, op)
-
-
 def gemm_vectors(
-    dataflow: Dataflow, job: Job, signed: tuple[bool, bool] | None = None, *, registers: bool = False
+    dataflow: Dataflow,
+    job: Job,
+    signed: tuple[bool, bool] | None = None,
+    *,
+    registers: bool = False,
+    progress: Progress | None = None,
 ) -> Vectors:
     """Return the vectors of one GEMM.
 
@@ -206,6 +121,8 @@ def gemm_vectors(
         Whether (activations, weights) are two's complement; ``None``: unless a value needs all bits unsigned.
     registers
         Whether to keep every PE's registers and overflows of every cycle, too.
+    progress
+        Called now and then.
     """
     operands, gemm = job.operands, job.operands.gemm
     if signed is None:
@@ -213,7 +130,8 @@ def gemm_vectors(
         act_signed, weight_signed = (int(values.max()) < 1 << (bits - 1) for values, bits in widths)
         signed = act_signed, weight_signed
     bias = np.zeros(gemm.n, dtype=np.int64) if operands.bias is None else operands.bias
-    per_cycle = _record(dataflow, job, _edges(dataflow, job) + (_registers(dataflow, job) if registers else []))
+    taps = _edges(dataflow, job) + (_registers(dataflow, job) if registers else [])
+    per_cycle = _record(dataflow, job, taps, progress)
     resident = dataflow.stationary == "output"
     names = ("bottom_valid", "output", "bottom") if resident else ("total_final", "output", "total")
     final, place, total = (per_cycle[name].values for name in names)
@@ -235,35 +153,12 @@ def gemm_vectors(
     )
 
 
-def write_vectors(vectors: Vectors, out_dir: str | Path, title: str = "one matrix product") -> None:
-    """Write vectors as ``vectors.npz``, ``*.memh``, ``parameters.vh`` and ``README.md``; `title` names them there."""
-    folder = Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    job = vectors.job
-    folds = vectors.dataflow.folds(job.operands.gemm, job.array, job.stream_tile)
-    arrays: dict[str, Any] = {name: stream.values for name, stream in vectors.streams.items()}
-    arrays |= {f"fold_{name}": folds[name] for name in folds.dtype.names or ()}
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(folder / "vectors.npz", buffer.getvalue())
-    for name, stream in vectors.streams.items():
-        write_atomically(folder / f"{name}.memh", memh(stream).encode())
-    lines = (f"localparam {name} = {value};\n" for name, value in vectors.parameters.items())
-    write_atomically(folder / "parameters.vh", "".join(lines).encode())
-    write_atomically(folder / "README.md", readme(vectors, title).encode())
-
-
-def memh(stream: Stream) -> str:
-    """Return a stream as text for ``$readmemh``: one word a line, field 0 in its lowest bits."""
-    flat = stream.values.reshape(len(stream.values), -1)
-    digits = -(-flat.shape[1] * stream.bits // 4)
-    lines = []
-    for start in range(0, len(flat), LINES_AT_A_TIME):
-        words = flat[start : start + LINES_AT_A_TIME].astype(np.int64).view(np.uint64)
-        bits = (words[:, :, None] >> np.arange(stream.bits, dtype=np.uint64)) & np.uint64(1)
-        packed = np.packbits(bits.reshape(len(words), -1).astype(np.uint8), axis=1, bitorder="little")
-        lines += [line[::-1].tobytes().hex()[-digits:] + "\n" for line in packed]
-    return "".join(lines)
+def line_bits(dataflow: Dataflow, job: Job) -> int:
+    """Return how many bits the streams by cycle of `gemm_vectors` have in one cycle."""
+    operands = job.operands
+    least = replace(job, operands=replace(operands, a=operands.a[:1, :1], w=operands.w[:1, :1], bias=None))
+    cycle = next(trace(dataflow, least))
+    return sum(tap.read(cycle).size * tap.bits for tap in _edges(dataflow, job))
 
 
 @dataclass(frozen=True)
@@ -276,7 +171,7 @@ class _Tap:
     meaning: str
 
 
-def _record(dataflow: Dataflow, job: Job, taps: list[_Tap]) -> dict[str, Stream]:
+def _record(dataflow: Dataflow, job: Job, taps: list[_Tap], progress: Progress | None) -> dict[str, Stream]:
     """Step the array and keep what the taps read, each in the narrowest type that holds it."""
     lines = dataflow.cycles(job.operands.gemm, job.array, job.mode, job.stream_tile) + 1
     kept: list[NDArray[Any]] = []
@@ -288,6 +183,8 @@ def _record(dataflow: Dataflow, job: Job, taps: list[_Tap]) -> dict[str, Stream]
         for array, part in zip(kept, read, strict=True):
             array[cycle.index] = part
         seen += 1
+        if progress is not None and (seen % CYCLES_PER_REPORT == 0 or seen == lines):
+            progress(seen, lines)
     assert seen == lines, "the trace took other cycles than the closed form says"
     return {tap.name: Stream(array, tap.bits, tap.meaning) for tap, array in zip(taps, kept, strict=True)}
 
@@ -341,20 +238,6 @@ def _registers(dataflow: Dataflow, job: Job) -> list[_Tap]:
         _tap("overflow", 1, "additions that overflow at the end of the cycle", "overflows"),
         _tap("bias_overflow_by_pe", 1, "PEs that take a bias out of range", "bias_overflows"),
     ]
-
-
-def _signed(program: Program, op: Conv | MatMul) -> tuple[bool, bool]:
-    """Tell whether a layer's (activations, weights) are two's complement at the PE."""
-    tensors = [program.tensors[name] for name in op.inputs]
-    if isinstance(op, Conv):
-        return tensors[0].signed, True
-    first, second = (tensor.signed or zero != 0 for tensor, zero in zip(tensors, op.zero_points, strict=True))
-    return first, second
-
-
-def _few(names: Mapping[str, Any]) -> str:
-    shown = list(names)[:8]
-    return ", ".join(shown) + (f" … ({len(names)} in all)" if len(names) > len(shown) else "")
 
 
 MEANING = {

@@ -36,14 +36,14 @@ LATENCY = {
 """When sums leave."""
 
 
-def readme(vectors: "Vectors", title: str) -> str:
-    """Return the README of a folder of vectors."""
+def readme(vectors: "Vectors", origin: str) -> str:
+    """Return the README of a folder of vectors; `origin` is a title and any paragraphs to follow it."""
     job, gemm = vectors.job, vectors.job.operands.gemm
     rules = job.accumulation
     stays = f"{vectors.dataflow.stationary}s stay"
     hops = "" if rules.fold_k is None else f"sums on the move {rules.psum_bits} bits, {rules.psum_overflow}; "
     parts = [
-        f"# Golden vectors: {title}",
+        f"# Golden vectors: {origin}",
         f"`result[{gemm.m}, {gemm.n}] = a[{gemm.m}, {gemm.k}] · w[{gemm.k}, {gemm.n}] + bias[{gemm.n}]` on an array "
         f"of {job.array.rows} × {job.array.cols} PEs in which {stays}, mode {job.mode}: {vectors.cycles} cycles. "
         f"Registers: {hops}accumulators {rules.acc_bits} bits, {rules.acc_overflow}; the rule acts after every "

@@ -66,6 +66,8 @@ class LayerInfo:
     part_of, members
         Of a SplitQuant branch: the layer it is part of, and how many weights it holds (the others are zeros; see
         `quant.splitquant.stored_bits`).
+    remark
+        What a transform left aside, and why (`quant.remarks`).
     """
 
     name: str
@@ -77,6 +79,7 @@ class LayerInfo:
     act_splits: int = 0
     part_of: str = ""
     members: int = 0
+    remark: str = ""
 
 
 class Builder:

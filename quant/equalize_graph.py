@@ -18,11 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant.graph import Graph, Node, channel_axes
+from quant.remarks import REMARKS
 
 Labels = NDArray[np.int64]
-
-SKIPPED = "smoothquant"
-"""Key of the note on a layer that SmoothQuant left alone."""
 
 CAPPED = ("relu6", "clamp", "clamp_channels")
 """Activations with fixed limits: scaled by scaling the limits, which then differ from channel to channel."""
@@ -173,7 +171,7 @@ def find_groups(graph: Graph, *, caps: bool = True, gains: bool = False) -> Grou
         Where channels have been split already, whose record the lowering needs unscaled.
     """
     for node in graph.nodes:
-        if set(node.notes) - {SKIPPED}:
+        if set(node.notes) - set(REMARKS):
             raise ValueError(
                 f"transforms must scale channels before they split them (got {node.name} split already); "
                 "put equalization and smoothquant first in the recipe"

@@ -5,7 +5,7 @@ Where one scale serves a layer, its widest channel sets the step of all. Channel
 kernel and in activation, are multiplied by a factor, and the weights that read them are divided by it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -154,7 +154,7 @@ def factorize(graph: Graph, groups: Groups, stats: Stats, rules: Rules) -> Facto
 
 @dataclass(frozen=True, kw_only=True)
 class _Factorize:
-    """What both forms share."""
+    """What both forms share: options, and the pass over the graph; they differ in their `rules`."""
 
     cap: float = CAP
     pre_activation: bool = True
@@ -162,6 +162,7 @@ class _Factorize:
 
     name: ClassVar[str]
     needs_data: ClassVar[bool] = True
+    two_step: ClassVar[bool]
 
     def __post_init__(self) -> None:
         """Refuse options that mean nothing."""
@@ -169,9 +170,10 @@ class _Factorize:
         if not (np.isfinite(self.cap) and self.cap >= 1):
             raise ValueError(f"{self.name} cap must be >= 1 and finite (got {self.cap}); the authors use 16")
 
+    @property
     def rules(self) -> Rules:
         """Return the options of the pass."""
-        raise NotImplementedError
+        return Rules(self.two_step, self.cap, self.pre_activation, released=False)
 
     def __call__(self, graph: Graph, context: Context) -> Graph:
         """Return the graph with its channels equalized.
@@ -182,7 +184,7 @@ class _Factorize:
             Without calibration samples, and where channels have been split already.
         """
         groups = find_groups(graph, caps=self.relu6 == "caps")
-        return rescale(graph, groups, factorize(graph, groups, context.stats(graph, self.name), self.rules()))
+        return rescale(graph, groups, factorize(graph, groups, context.stats(graph, self.name), self.rules))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,15 +204,12 @@ class OneStep(_Factorize):
     name: ClassVar[str] = "one-step"
     what: ClassVar[str] = "amplify narrow channels up to the layer's widest, by kernel and activation range"
     source: ClassVar[str] = "Meller et al., ICML 2019, arXiv:1902.01917, one-step"
+    two_step: ClassVar[bool] = False
 
     @property
     def label(self) -> str:
         """Short description."""
         return "equalize one-step"
-
-    def rules(self) -> Rules:
-        """Return the options of the pass."""
-        return Rules(False, self.cap, self.pre_activation, False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,15 +229,17 @@ class TwoStep(_Factorize):
     name: ClassVar[str] = "two-step"
     what: ClassVar[str] = "attenuate dominant channels whose readers have slack, then amplify the narrow ones"
     source: ClassVar[str] = "Meller et al., ICML 2019, arXiv:1902.01917, two-step; slack over all consumers"
+    two_step: ClassVar[bool] = True
 
     @property
     def label(self) -> str:
         """Short description."""
         return f"equalize two-step{' (released)' if self.released else ''}"
 
+    @property
     def rules(self) -> Rules:
         """Return the options of the pass."""
-        return Rules(True, self.cap, self.pre_activation, self.released)
+        return replace(super().rules, released=self.released)
 
 
 def check_relu6(name: str, relu6: str) -> None:

@@ -14,6 +14,7 @@ from quant.grid import Grid, quantize, symmetric
 from quant.ocs import SplitRecord, expand_codes, merge
 from quant.ocs_activation import ACT_SPLITS
 from quant.recipe import Recipe
+from quant.remarks import remark
 
 CORRECTION = "bias_correction"
 """Key of the note with what lowering adds to a layer's bias (`quant.bias_correction`)."""
@@ -63,7 +64,7 @@ def weight_grid(weight: NDArray[np.float32], base: NDArray[np.float32], recipe: 
     values = _rows(weight if recipe.clip_expanded else base, recipe.per_channel)
     widest = np.abs(_rows(weight, recipe.per_channel)).max(axis=1).astype(np.float64)
     alpha = recipe.weight_clip(ClipInput(values, np.abs(values).max(axis=1).astype(np.float64), bits))
-    return symmetric(np.minimum(alpha, widest), bits)
+    return symmetric(np.minimum(alpha, widest), bits, wide=recipe.wide_clamp)
 
 
 def quantize_weights(node: Node, recipe: Recipe, bits: int) -> IntWeights:
@@ -105,7 +106,8 @@ def lower_product(builder: Builder, node: Node) -> None:
     splits = len(record.splits) if record else 0
     halved = node.notes.get(ACT_SPLITS, 0)
     act_bits = builder.value(node.inputs[0]).on.bits
-    builder.layers.append(LayerInfo(node.name, bits, act_bits, splits, found.alpha, found.clamped, halved))
+    info = LayerInfo(node.name, bits, act_bits, splits, found.alpha, found.clamped, halved, remark=remark(node))
+    builder.layers.append(info)
     finish_sums(builder, node, sums)
 
 

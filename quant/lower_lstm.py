@@ -31,6 +31,7 @@ from quant.lower_linear import channels_last, quantize_weights
 from quant.lstm_steps import Grids, Matrix, Steps
 from quant.ocs import SplitRecord, expand
 from quant.ocs_lstm import HIDDEN_SPLITS, INPUT_SPLITS
+from quant.remarks import remark
 
 GATE_BITS, CELL_BITS, SUM_BITS = 12, 16, 16
 
@@ -92,7 +93,8 @@ def weight_matrix(builder: Builder, node: Node, role: str, grid: Grid, magnitude
     floats = REQUANT_RULES[builder.recipe.rule].float_bias
     bias = folded if floats else folded + half_up(real).astype(np.int64)
     splits = 0 if record is None else len(record.splits)
-    builder.layers.append(LayerInfo(f"{node.name}.{role}", bits, grid.bits, splits, found.alpha, found.clamped))
+    info = LayerInfo(f"{node.name}.{role}", bits, grid.bits, splits, found.alpha, found.clamped, remark=remark(node))
+    builder.layers.append(info)
     return Matrix(
         weight=rows.astype(np.min_scalar_type(-(2 ** (found.operand_bits - 1)))),
         bias=bias,

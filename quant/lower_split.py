@@ -28,6 +28,7 @@ from quant.lower_linear import (
 )
 from quant.ocs_activation import ACT_SPLITS
 from quant.recipe import Recipe
+from quant.remarks import remark
 from quant.splitquant import BRANCH, Branch
 
 MAX_FRACTION_BITS = 8
@@ -82,7 +83,9 @@ def _quantized(builder: Builder, branches: list[Node]) -> list[IntWeights]:
         branch: Branch = node.notes[BRANCH]
         info = LayerInfo(node.name, bits, act_bits, branch.splits, found.alpha, found.clamped)
         halved = node.notes.get(ACT_SPLITS, 0)
-        builder.layers.append(replace(info, act_splits=halved, part_of=layer, members=branch.members))
+        builder.layers.append(
+            replace(info, act_splits=halved, part_of=layer, members=branch.members, remark=remark(node))
+        )
     return _without_coarse_units(weights)
 
 
@@ -103,7 +106,7 @@ def branch_weights(node: Node, recipe: Recipe, bits: int) -> IntWeights:
     widest = np.abs(rows).max(axis=1).astype(np.float64)
     alpha = np.minimum(recipe.weight_clip(ClipInput(rows, widest, bits)), widest)
     if node.notes[BRANCH].scales == "symmetric":
-        grid = symmetric(alpha, bits)
+        grid = symmetric(alpha, bits, wide=recipe.wide_clamp)
     else:
         low, high = (end.astype(np.float64) for end in (rows.min(axis=1), rows.max(axis=1)))
         grid = affine(np.maximum(low, -alpha), np.minimum(high, alpha), bits)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from quant.graph import Graph, Node, replace_node
 from quant.ocs_lstm import lstm_matrices
 from quant.ocs_widen import find_producer, widen
+from quant.remarks import GATHERED, UNSPLIT
 from quant.transform import NO_CONTEXT, Context
 
 
@@ -161,8 +162,12 @@ class SplitOutliers:
         Selective splitting, see `select_splits`; 0 halves every weight, as the authors' code does.
     form
         ``gather``: the layer gets its own copies of its input's channels. ``widen``: the layer before computes them
-        twice where the graph allows it (`quant.ocs_widen`); elsewhere they are gathered, and the layer's note
-        ``ocs_gathered`` says why.
+        twice where the graph allows it (`quant.ocs_widen`); elsewhere they are gathered, and a remark says why.
+
+    Notes
+    -----
+    Grouped and depthwise convolutions are left as they are, with a remark (`quant.remarks`); those between a producer
+    and a widened layer are widened with it. A plan that names one of them is refused.
     """
 
     ratio: float = 0.0
@@ -200,19 +205,42 @@ class SplitOutliers:
         Raises
         ------
         ValueError
-            Where a layer is split already.
+            Where a layer is split already, and where the plan names what is no layer of the network or cannot be split.
         """
+        self._check_plan(graph)
         for node in graph.nodes:
-            if node.op == "lstm" and node.name not in context.protected:
-                graph = self._split_lstm(graph, node)
-            if node.name in context.protected or not splittable(node):
+            if node.name in context.protected:
                 continue
-            count = self._count(node.name, node.params["weight"])
-            if count and "ocs" in node.notes:
-                raise ValueError(f"ocs: layer {node.name!r} is split already; list ocs once, with a larger ratio")
-            if count:
-                graph = self._split(graph, node, count)
+            if node.op == "lstm":
+                graph = self._split_lstm(graph, node)
+            elif node.op in ("conv", "linear"):
+                graph = self._split_layer(graph, node)
         return graph
+
+    def _check_plan(self, graph: Graph) -> None:
+        """Refuse a plan for other layers than there are."""
+        names = [node.name for node in graph.nodes if node.op in ("conv", "linear")]
+        names += [name for node in graph.nodes if node.op == "lstm" for name, _ in lstm_matrices(node).values()]
+        for name, count in self.splits:
+            if name not in names:
+                raise ValueError(
+                    f"ocs splits must name layers of {graph.name} (got {name!r}); it has {', '.join(names)}"
+                )
+            if count < 0:
+                raise ValueError(f"ocs splits of {name!r} must be >= 0 (got {count}); 0 leaves the layer as it is")
+
+    def _split_layer(self, graph: Graph, node: Node) -> Graph:
+        """Split a convolution or linear layer, or leave it with a remark."""
+        count, reason = self._count(node.name, node.params["weight"]), unsplittable(node)
+        if not count:
+            return graph
+        if reason and self.splits:
+            raise ValueError(f"ocs cannot split layer {node.name!r} (got {count} splits): {reason}; leave it out")
+        if reason:
+            return replace_node(graph, node.name, node.with_notes(**{UNSPLIT: reason}))
+        if "ocs" in node.notes:
+            raise ValueError(f"ocs: layer {node.name!r} is split already; list ocs once, with a larger ratio")
+        return self._split(graph, node, count)
 
     def _count(self, layer: str, weight: NDArray[Any]) -> int:
         return dict(self.splits).get(layer, 0) if self.splits else split_count(self.ratio, weight.shape[1])
@@ -239,7 +267,7 @@ class SplitOutliers:
             found = find_producer(graph, node)
             if not found.reason:
                 return widen(replace_node(graph, node.name, wider, result=node.name), found, record.source)
-            wider = wider.with_notes(ocs_gathered=found.reason)
+            wider = wider.with_notes(**{GATHERED: found.reason})
         axis = 0 if node.op == "conv" else len(graph.shapes[node.inputs[0]]) - 1
         copy = Node(
             f"{node.name}.duplicate",
@@ -252,9 +280,15 @@ class SplitOutliers:
 
 
 def splittable(node: Node) -> bool:
-    """Tell whether a layer's input channels can be split alone: a linear layer, or a convolution of one group.
+    """Tell whether a node is a layer whose input channels can be split alone."""
+    return node.op in ("conv", "linear") and not unsplittable(node)
 
-    In a grouped or depthwise convolution the copy would fall into another group (and in a depthwise one be a second
-    output), so these are left as they are.
-    """
-    return node.op == "linear" or (node.op == "conv" and node.attrs["groups"] == 1)
+
+def unsplittable(node: Node) -> str:
+    """Return why the input channels of a convolution or linear layer cannot be split alone; empty where they can."""
+    groups = node.attrs.get("groups", 1)
+    if groups == 1:
+        return ""
+    if node.params["weight"].shape[1] == 1:
+        return f"depthwise ({groups} groups), where a second copy of a channel is a second output"
+    return f"grouped ({groups} groups), where a copy of a channel falls into another group"

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from quant.graph import Graph, Node, replace_node
 from quant.observe import Stats, count_above, observe
-from quant.ocs import split_count, splittable
+from quant.ocs import split_count, splittable, unsplittable
+from quant.remarks import UNSPLIT
 from quant.transform import NO_CONTEXT, Context
 from quant.wide import HALVES
 
@@ -136,8 +137,11 @@ class SplitActivations:
         ValueError
             Without calibration samples, or where a layer's weights are split already.
         """
+        if self.ratio == 0:
+            return graph
+        graph = _with_remarks(graph, context.protected)
         chosen = [node for node in graph.nodes if splittable(node) and node.name not in context.protected]
-        if self.ratio == 0 or not chosen:
+        if not chosen:
             return graph
         for node in chosen:
             if "ocs" in node.notes or ACT_SPLITS in node.notes:
@@ -162,6 +166,14 @@ class SplitActivations:
 
     def _choose(self, rule: Callable[[NDArray[Any], int], HalvesRecord], channels: NDArray[Any]) -> HalvesRecord:
         return rule(channels, split_count(self.ratio, channels.size))
+
+
+def _with_remarks(graph: Graph, protected: frozenset[str]) -> Graph:
+    """Say of grouped convolutions why they are left as they are."""
+    for node in graph.nodes:
+        if node.op == "conv" and node.name not in protected and (reason := unsplittable(node)):
+            graph = replace_node(graph, node.name, node.with_notes(**{UNSPLIT: reason}))
+    return graph
 
 
 def extreme_thresholds(stats: Stats, percent: float = EXTREME_PERCENT) -> dict[str, float]:

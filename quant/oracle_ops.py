@@ -31,7 +31,8 @@ from accelsim.program import (
     Table,
     Transpose,
 )
-from quant.oracle_rules import float32, requantize, round_to_int
+from quant.oracle_rules import requantize
+from quant.oracle_runtime import ADDS, MEANS, runtime_softmax
 from quant.oracle_sums import as_map, pad_map, window_taps
 
 INT64_MIN = -(2**63)
@@ -65,12 +66,8 @@ def _requantize(op: Requantize, inputs: list[Tensor]) -> Tensor:
 
 
 def _add(op: Add, inputs: list[Tensor]) -> Tensor:
-    parts = [
-        (x - zero).to(torch.float32) * torch.tensor(multiplier, dtype=torch.float64).to(torch.float32)
-        for x, zero, multiplier in zip(_aligned(*inputs), op.zero_points, op.multipliers, strict=True)
-    ]
-    signed = [part if sign > 0 else -part for part, sign in zip(parts, op.signs, strict=True)]
-    return (round_to_int(signed[0] + signed[1]) + op.zero_out).clamp(op.low, op.high)
+    x0, x1 = (x - zero for x, zero in zip(_aligned(*inputs), op.zero_points, strict=True))
+    return (ADDS[op.rule](op, x0, x1) + op.zero_out).clamp(op.low, op.high)
 
 
 def _mul(op: Mul, inputs: list[Tensor]) -> Tensor:
@@ -136,9 +133,7 @@ def _avg_pool(op: AvgPool, inputs: list[Tensor]) -> Tensor:
         raise ValueError(
             f"oracle: a window of avg_pool {op.name!r} lies outside the map; set count_padding or pad less"
         )
-    factors = float32(op.multiplier / counts.numpy().astype(np.float64))
-    pooled = (round_to_int(totals.to(torch.float32) * factors) + op.zero_out).clamp(op.low, op.high)
-    return _from_map(pooled, inputs[0])
+    return _from_map(MEANS[op.rule](op, totals, counts).clamp(op.low, op.high), inputs[0])
 
 
 # --- moving codes ----------------------------------------------------------------------------------------------------
@@ -174,6 +169,10 @@ def _pad(op: Pad, inputs: list[Tensor]) -> Tensor:
 
 
 def _softmax(op: Softmax, inputs: list[Tensor]) -> Tensor:
+    return runtime_softmax(op, inputs[0]) if op.rule != "integer" else _integer_softmax(op, inputs) + op.zero_out
+
+
+def _integer_softmax(op: Softmax, inputs: list[Tensor]) -> Tensor:
     x, table = inputs[0], _int64(op.exponentials)
     columns, rows = x.shape[-1], x.shape[-2] if x.ndim > 2 else 1
     hidden = torch.zeros((rows, columns), dtype=torch.bool)

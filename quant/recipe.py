@@ -51,6 +51,8 @@ class Recipe:
     inner_bits
         Width of the tensors that no matrix product reads (`quant.inner`): residual streams, inputs of tables, softmaxes
         and norms. ``None``: as other activations, but at least 8 bits in front of a function.
+    wide_clamp
+        Let weight codes reach ``-2**(bits-1)``, one beyond the grid of the paper, as the OCS authors' code does.
     bias_correction
         Take what rounding the weights adds to each layer's mean output off its bias (`quant.bias_correction`).
     """
@@ -68,6 +70,7 @@ class Recipe:
     rule: str = "float32_rne"
     layer_bits: tuple[LayerBits, ...] = ()
     inner_bits: int | None = None
+    wide_clamp: bool = False
     bias_correction: bool = False
 
     def __post_init__(self) -> None:
@@ -117,7 +120,7 @@ class Recipe:
             for role, clip in (("w", self.weight_clip), ("a", self.act_clip))
             if clip.name != "max"
         ]
-        parts += ["per channel"] * self.per_channel
+        parts += ["per channel"] * self.per_channel + ["wide clamp"] * self.wide_clamp
         parts += [transform.label for transform in self.transforms]
         parts += ["bias correction"] * self.bias_correction
         return " + ".join(parts)

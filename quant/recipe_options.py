@@ -156,7 +156,7 @@ def _weight_splits(options: QuantOptions, plan: Mapping[str, int] | None) -> lis
         splits = tuple((name, count) for name, count in plan.items() if count)
         return [SplitOutliers(splits=splits, naive=naive)] if splits else []
     try:
-        ratio = float(options.ocs or 0.0)
+        ratio = float("0" if options.ocs is None else options.ocs)
     except ValueError:
         raise ValueError(f"--ocs must be a ratio within 0..1 or fill (got {options.ocs!r}); 0.02 is usual") from None
     split = SplitOutliers(ratio=ratio, naive=naive)

@@ -98,6 +98,32 @@ def _table3() -> Iterator[Recipe]:
             yield Recipe(name=f"ocs-table3-a{bits}-ocs{ratio}", act_bits=bits, transforms=(split,))
 
 
+def _table4() -> Iterator[Recipe]:
+    yield Recipe(name="ocs-table4-a6-none", act_bits=6)
+    for clip in CLIP_COLUMNS:
+        yield Recipe(name=f"ocs-table4-a6-{clip}", act_bits=6, act_clip=_clip(clip))
+    split = SplitActivations(ratio=0.02, oracle=True)
+    yield Recipe(name="ocs-table4-a6-ocs0.02-oracle", act_bits=6, transforms=(split,))
+
+
+def _table5() -> Iterator[Recipe]:
+    for ratio in (0.01, 0.02, 0.05, 0.1):
+        yield Recipe(name=f"ocs-table5-ocs{ratio}", transforms=(SplitOutliers(ratio=ratio),))
+
+
+def _released() -> Iterator[Recipe]:
+    for bits in WEIGHT_BITS:
+        for ratio in (0.0, *OCS_RATIOS):
+            for clip in (None, "aciq-ocs-paper", "kl-mxnet"):
+                yield Recipe(
+                    name=_label(f"ocs-released-w{bits}-ocs{ratio:g}", clip),
+                    weight_bits=bits,
+                    weight_clip=_clip(clip),
+                    wide_clamp=True,
+                    transforms=(SplitOutliers(ratio=ratio),) if ratio else (),
+                )
+
+
 def _table6() -> Iterator[Recipe]:
     for bits in (6, 5):
         for ratio in (0.0, *OCS_RATIOS):
@@ -176,7 +202,10 @@ FAMILIES: tuple[Family, ...] = (
     Family("ocs-table1", "quantization-aware against naive splitting", f"{_OCS}, Table 1", _table1),
     Family("ocs-table2", "weights: clipping, OCS, OCS with clipping", f"{_OCS}, Table 2", _table2),
     Family("ocs-table3", "activations: clipping, static OCS", f"{_OCS}, Table 3", _table3),
+    Family("ocs-table4", "activations: the oracle, batch by batch; not priced", f"{_OCS}, Table 4", _table4),
+    Family("ocs-table5", "overhead: W8A8 by expansion ratio", f"{_OCS}, Table 5", _table5),
     Family("ocs-table6", "LSTM weights: OCS with clipping; activations 16 bits", f"{_OCS}, Table 6", _table6),
+    Family("ocs-released", "clamp and clip constants of the released code", f"{_OCS}, authors' code", _released),
     Family("meller", "equalization; first and last layers as the rest", "Meller et al., arXiv:1902.01917", _meller),
     Family("cross-layer", "weight equalization between layers", "Nagel et al., arXiv:1906.04721", _cross_layer),
     Family("per-channel", "one weight scale per output channel", "baseline", _per_channel),
@@ -185,7 +214,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("splitquant", "all weights; activations 16 bits", "Song & Lin, arXiv:2501.12428", _splitquant),
     Family("combined", "two-step equalization, then OCS, then MSE clipping", "methods composed", _combined),
 )
-"""Table 4 of the OCS paper has none: its oracle chooses channels for each batch that is run (`quant.ocs_oracle`)."""
+"""The oracle of the OCS paper's Table 4 chooses channels for each batch that is run: see `quant.ocs_oracle`."""
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in FAMILIES for recipe in family.build()}
 """Every named recipe."""

@@ -14,11 +14,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from quant.equalize_graph import SKIPPED, Groups, find_groups
+from quant.equalize_graph import Groups, find_groups
 from quant.equalize_meller import check_relu6
 from quant.equalize_scale import Factors, layers_of, rescale, tensor_ranges
 from quant.graph import Graph
 from quant.observe import Stats
+from quant.remarks import SMOOTHING
 from quant.transform import Context
 
 _SMOOTHED = ("conv", "linear", "lstm")
@@ -47,7 +48,7 @@ def smoothing(graph: Graph, groups: Groups, stats: Stats, alpha: float) -> Facto
 
 def skipped(graph: Graph) -> Mapping[str, str]:
     """Return the layers that SmoothQuant left alone, and why."""
-    return {node.name: str(node.notes[SKIPPED]) for node in graph.nodes if SKIPPED in node.notes}
+    return {node.name: str(node.notes[SMOOTHING]) for node in graph.nodes if SMOOTHING in node.notes}
 
 
 def _reason(groups: Groups, columns: np.ndarray) -> str | None:
@@ -99,5 +100,5 @@ class SmoothQuant:
         nodes = []
         for node in scaled.nodes:
             reason = _reason(groups, groups.columns[node.name]) if node.op in _SMOOTHED else None
-            nodes.append(node if reason is None else node.with_notes(**{SKIPPED: reason}))
+            nodes.append(node if reason is None else node.with_notes(**{SMOOTHING: reason}))
         return dataclasses.replace(scaled, nodes=tuple(nodes))

@@ -5,7 +5,6 @@ original shape with zeros elsewhere, whose outputs are added: the float function
 narrower, so each has finer steps. That holds for affine scales; symmetric ones must still span the outermost weight.
 """
 
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from quant.graph import Graph, Node, replace_node
+from quant.remarks import UNCLUSTERED
 from quant.transform import NO_CONTEXT, Context
 
 BRANCH = "splitquant"
@@ -39,6 +39,9 @@ ELEMENTWISE = frozenset(
 """Functions that may be applied to chunks of a tensor; softmax may not, as its results depend on each other."""
 
 CHUNKS = 3
+
+CLUSTER_BITS = 2
+"""What says which of three clusters a weight is in, where that is stored beside its code."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,8 @@ def parts(values: NDArray[np.float32], clusters: NDArray[np.int8]) -> tuple[NDAr
 class SplitQuant:
     """Transform: each convolution and linear layer becomes the sum of three, by clusters of its weights.
 
-    Weights that outlier splitting has halved before are clustered as they are, and rounded one by one.
+    Weights that outlier splitting has halved before are clustered as they are, and rounded one by one. The matrices of
+    an LSTM stay whole, with a remark (`quant.remarks`), as do embeddings.
 
     Parameters
     ----------
@@ -123,6 +127,8 @@ class SplitQuant:
         Cut element-wise functions into three chunks along the first axis (batch apart), each with its own scale, too.
     seed
         Of k-means.
+    storage
+        What is priced (`quant.splitquant_storage`): three ``dense`` matrices, or one ``coded`` by clusters.
     """
 
     name: ClassVar[str] = "splitquant"
@@ -133,16 +139,22 @@ class SplitQuant:
     scales: Literal["affine", "symmetric"] = "affine"
     activations: bool = False
     seed: int = 0
+    storage: Literal["dense", "coded"] = "dense"
 
     def __post_init__(self) -> None:
-        """Refuse scales that do not exist."""
+        """Refuse scales, storage and seeds that do not exist."""
+        if self.storage not in ("dense", "coded"):
+            raise ValueError(f"splitquant storage must be dense or coded (got {self.storage!r}); dense is usual")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"splitquant seed must be within 0..2**32 - 1 (got {self.seed}); 0 is usual")
         if self.scales not in ("affine", "symmetric"):
             raise ValueError(f"splitquant scales must be affine or symmetric (got {self.scales!r}); affine is usual")
 
     @property
     def label(self) -> str:
         """Return a short description, e.g. ``SplitQuant affine``."""
-        return f"SplitQuant {self.scales}{' + activations' if self.activations else ''}"
+        parts = (self.scales, "+ activations" * self.activations, "coded" * (self.storage == "coded"))
+        return f"SplitQuant {' '.join(part for part in parts if part)}"
 
     def __call__(self, graph: Graph, context: Context = NO_CONTEXT) -> Graph:
         """Return the graph with its layers split, protected ones apart.
@@ -155,7 +167,10 @@ class SplitQuant:
         for node in graph.nodes:
             if BRANCH in node.notes:
                 raise ValueError(f"splitquant: layer {node.name!r} is a branch already; list splitquant once")
-            if node.op in ("conv", "linear") and node.name not in context.protected:
+            if node.op == "lstm":
+                left = node.with_notes(**{UNCLUSTERED: "the sums of an LSTM's two matrices have one scale"})
+                graph = replace_node(graph, node.name, left)
+            elif node.op in ("conv", "linear") and node.name not in context.protected:
                 graph = self._split(graph, node)
             elif self.activations and node.op in ELEMENTWISE and graph.shapes[node.name][:1] >= (CHUNKS,):
                 graph = in_chunks(graph, node)
@@ -215,8 +230,7 @@ def stored_bits(members: Sequence[int], bits: int, form: Literal["dense", "coded
     bits
         Of a weight's code.
     form
-        ``dense``: three tensors of the layer's shape. ``coded``: one code per weight and its cluster, five clusters in
-        a byte.
+        ``dense``: three tensors of the layer's shape. ``coded``: one code per weight, and its cluster in two bits.
     """
     weights = sum(members)
-    return len(members) * weights * bits if form == "dense" else weights * bits + 8 * math.ceil(weights / 5)
+    return len(members) * weights * bits if form == "dense" else weights * (bits + CLUSTER_BITS)

@@ -7,6 +7,7 @@ from typing import Any
 from accelsim.config import Accelerator
 from accelsim.plan import FoldPlan, fold_filling
 from accelsim.program import Program
+from quant.ocs_oracle import check_priceable
 from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions, recipe_from_options
 
@@ -28,14 +29,12 @@ def choose_recipe(
     Raises
     ------
     ValueError
-        For options that contradict each other or are out of range.
+        For options that contradict each other or are out of range, and for a recipe that has no price.
     """
-    if isinstance(asked, Recipe):
-        return asked, None
-    if not asked.needs_plan:
-        return recipe_from_options(asked), None
+    if isinstance(asked, Recipe) or not asked.needs_plan:
+        return check_priceable(asked if isinstance(asked, Recipe) else recipe_from_options(asked)), None
     recipe_from_options(asked, {})  # so that a contradiction is refused before the network is lowered
-    plain = recipe_from_options(replace(asked, ocs=None, ocs_folds=None, naive_split=None))
+    plain = recipe_from_options(replace(asked, ocs=None, ocs_folds=None, naive_split=None, splitquant=None))
     plan = fold_filling(lower(plain), accelerator, asked.ocs_folds or 0)
     return recipe_from_options(asked, dict(plan.splits)), plan
 

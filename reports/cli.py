@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from reports import options
+from reports import export, options
 
 BAD_INPUT = 2
 FAILED = 1
@@ -21,6 +21,8 @@ INTERRUPTED = 130
 
 VERIFY_CALIB = 64
 """Samples that `accelsim verify` calibrates on where none are asked for: the comparisons do not need good ranges."""
+
+NETWORK_HELP = "a name of `accelsim list networks` or of torchvision, package.module:callable, or a file"
 
 USER_ERRORS = (ValueError, OSError, OverflowError)
 
@@ -41,22 +43,25 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     run = _command(commands, "run", _run, "quantize, execute bit-accurately, prove and price a network")
-    run.add_argument("network", metavar="NETWORK", help="a name of `accelsim list networks`")
+    run.add_argument("network", metavar="NETWORK", help=NETWORK_HELP)
     for add in (options.add_samples, options.add_quantization, options.add_machinery, options.add_engine):
         add(run)
     run.add_argument("--html", type=Path, metavar="FILE", help="write a self-contained report")
     cost = _command(commands, "cost", _cost, "price a network on an accelerator, from shapes and widths alone")
-    cost.add_argument("network", metavar="NETWORK", help="a name of `accelsim list networks`")
+    cost.add_argument("network", metavar="NETWORK", help=f"{NETWORK_HELP}, or a SCALE-Sim topology (.csv)")
     for add in (options.add_samples, options.add_quantization, options.add_machinery):
         add(cost)
     verify = _command(commands, "verify", _verify, "compare every engine with an independent second route")
     verify.add_argument("networks", nargs="*", metavar="NETWORK", help="networks of the upper rungs (digits)")
     options.add_samples(verify)
     verify.set_defaults(calib=VERIFY_CALIB)
+    verify.add_argument("--published", action="store_true", help="print published points with their errors instead")
     verify.add_argument("--rungs", type=_rungs, metavar="N,N", help="run only these rungs")
+    vectors = _command(commands, "export-vectors", _export, "write a layer's golden vectors for RTL, cycle by cycle")
+    export.add_arguments(vectors)
     lists = _command(commands, "list", _list, "show what there is, with sources")
     lists.add_argument("what", choices=("networks", "accelerators", "methods", "technologies", "recipes"))
-    for command in (run, cost, verify, lists):
+    for command in (run, cost, verify, vectors, lists):
         options.add_output(command)
     return parser
 
@@ -102,11 +107,14 @@ def _run(args: argparse.Namespace) -> int:
 def _cost(args: argparse.Namespace) -> int:
     from reports.cost import cost_network
     from reports.summary import cost_summary
+    from reports.topology import cost_topology, is_topology
 
     _check_outputs(args.json)
-    record = cost_network(
-        options.task_options(args, args.network), options.quant_options(args), options.machinery_of(args)
-    )
+    asked, machinery = options.quant_options(args), options.machinery_of(args)
+    if is_topology(args.network):
+        record = cost_topology(args.network, asked, machinery)
+    else:
+        record = cost_network(options.task_options(args, args.network), asked, machinery)
     _write_json(args.json, record)
     _say(cost_summary(record))
     return 0
@@ -119,6 +127,8 @@ def _verify(args: argparse.Namespace) -> int:
     from reports.task import load_task
 
     _check_outputs(args.json)
+    if args.published:
+        return _published(args)
     chosen = [rung for rung in verify.RUNGS if args.rungs is None or rung.number in args.rungs]
     if not chosen:
         known = sorted({rung.number for rung in verify.RUNGS})
@@ -135,6 +145,25 @@ def _verify(args: argparse.Namespace) -> int:
     record = {"networks": names, "passed": passed, "rungs": [outcome.to_json() for outcome in outcomes]}
     _write_json(args.json, record)
     return 0 if passed else FAILED
+
+
+def _export(args: argparse.Namespace) -> int:
+    _check_outputs(args.json)
+    record = export.run_export(args)
+    _write_json(args.json, record)
+    _say(export.export_summary(record))
+    return 0
+
+
+def _published(args: argparse.Namespace) -> int:
+    from reports.published import format_points, published_points, published_record
+
+    if args.networks or args.rungs is not None:
+        raise ValueError("--published must be given without networks and --rungs; verify those in a run of their own")
+    points = published_points()
+    _write_json(args.json, {"published": published_record(points)})
+    _say(format_points(points))
+    return 0
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -15,9 +15,11 @@ from quant.capture import capture
 from quant.pipeline import quantize_network
 from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions
+from quant.splitquant_storage import as_stored
 from reports.budget import budget_record, choose_recipe
 from reports.run import RECORD_VERSION, Machinery
-from reports.task import TaskOptions, find_workload
+from reports.sources import find_workload
+from reports.task import TaskOptions
 from workloads import Workload, split
 
 STAND_IN_SAMPLES = 8
@@ -35,20 +37,23 @@ def cost_network(options: TaskOptions, asked: Recipe | QuantOptions, machinery: 
     """
     lower = lowering(options)
     recipe, plan = choose_recipe(asked, lower, machinery.accelerator)
-    program = lower(recipe)
+    return price_program(lower(recipe), machinery, recipe.label()) | budget_record(plan)
+
+
+def price_program(program: Program, machinery: Machinery, recipe: str) -> dict[str, Any]:
+    """Price a Program under the keys of `cost_network`; `recipe` says how it was quantized."""
     _evaluate(program, machinery)
     start = time.perf_counter()
     result = _evaluate(program, machinery)
     elapsed_s = time.perf_counter() - start
     accelerator = machinery.accelerator
-    record = {"record_version": RECORD_VERSION, "network": options.network} | result.to_json()
+    record = {"record_version": RECORD_VERSION, "network": program.name} | result.to_json()
     record |= {
-        "recipe": recipe.label(),
+        "recipe": recipe,
         "accelerator": accelerator.name,
         "accelerator_description": accelerator.model_dump(mode="json"),
         "elapsed_s": elapsed_s,
     }
-    record |= budget_record(plan)
     if result.timing_mode == "scalesim":  # a formula of the array: it knows no memory
         record |= {"cycles": result.array_cycles}
     record["layers"] = record.pop("layers")
@@ -67,14 +72,14 @@ def _evaluate(program: Program, machinery: Machinery) -> Result:
 
 def lowering(options: TaskOptions) -> Callable[[Recipe], Program]:
     """Return a function from recipes to a network's Program without values."""
-    workload = find_workload(options.network)
+    workload = find_workload(options.network, options.data, trust=options.trust)
     module = workload.build(options.data, options.seed, cache=options.cache, weights=options.weights)
     x = _calibration(workload, options)
     graph = capture(module, torch.from_numpy(x[:2]), workload.name)
 
     def lower(recipe: Recipe) -> Program:
         quantized = quantize_network(graph, lambda: [x], recipe, seed=options.seed)
-        return replace(quantized.program, name=workload.name).without_values()
+        return replace(as_stored(quantized), name=workload.name).without_values()
 
     return lower
 
@@ -83,7 +88,7 @@ def _calibration(workload: Workload, options: TaskOptions) -> NDArray[Any]:
     """Return samples to observe ranges on: real ones where they are quick to get, else random ones."""
     if workload.needs_data and not workload.tokens:
         return _stand_ins(workload.input_shape, options.seed)
-    samples = workload.samples(options.data)
+    samples = workload.samples(options.data, options.weights)
     chosen, _ = split(samples, options.images, options.calib, options.seed)
     return samples.batch(chosen)
 

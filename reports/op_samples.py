@@ -35,6 +35,7 @@ from accelsim.program import (
     Transpose,
     conv_bound,
 )
+from accelsim.runtime_rules import ADD_RULES, MEAN_RULES, SOFTMAX_RULES
 
 Rng = np.random.Generator
 Ends = tuple[int, int]
@@ -150,8 +151,11 @@ def _add(rng: Rng) -> Program:
     zeros = tuple(int(rng.integers(-3, 4)) for _ in range(2))
     multipliers = tuple(float(2.0 ** rng.integers(-3, 3) * rng.choice([1.0, rng.uniform(0.5, 1)])) for _ in range(2))
     signs = (1, int(rng.choice([1, -1])))
+    rule = str(rng.choice(list(ADD_RULES)))
+    out = 2.0**-20 if rule == "gemmlowp_double" else 1.0
     return _one(
-        Add, (x, y), (grid["low"], grid["high"]), multipliers=multipliers, zero_points=zeros, signs=signs, **grid
+        Add, (x, y), (grid["low"], grid["high"]), multipliers=multipliers, zero_points=zeros, signs=signs, rule=rule,
+        multiplier_out=out, **grid,
     )  # fmt: skip
 
 
@@ -178,9 +182,12 @@ def _duplicate(rng: Rng) -> Program:
 def _avg_pool(rng: Rng) -> Program:
     x, grid = _map(rng), _output_grid(rng)
     zero_in = int(rng.integers(x.low, x.high, endpoint=True))
+    rule = str(rng.choice(list(MEAN_RULES)))
+    padding = (0, 0, 0, 0) if rule in REQUANT_RULES and rule != "float32_rne" else (1, 1, 0, 1)
+    multiplier = 1.0 if rule == "divide_away" else float(rng.integers(1, 3000) / 1000)
     return _one(
-        AvgPool, (x,), (grid["low"], grid["high"]), kernel=(2, 3), stride=(1, 2), padding=(1, 1, 0, 1),
-        count_padding=bool(rng.integers(2)), multiplier=float(rng.integers(1, 3000) / 1000), zero_in=zero_in, **grid,
+        AvgPool, (x,), (grid["low"], grid["high"]), kernel=(2, 3), stride=(1, 2), padding=padding, rule=rule,
+        count_padding=bool(rng.integers(2)), multiplier=multiplier, zero_in=zero_in, **grid,
     )  # fmt: skip
 
 
@@ -216,6 +223,12 @@ def _softmax(rng: Rng) -> Program:
     x = _tensor(rng, "x", (2, rows, rows + int(rng.integers(4))))
     decay = np.exp(-np.arange(length) / rng.integers(1, 20))
     table = np.floor(decay * 2**exp_bits + 0.5).astype(np.int64)
+    rule = str(rng.choice(list(SOFTMAX_RULES)))
+    if rule != "integer":
+        table = decay.astype(np.float32) if rule == "float32" else (decay * (2**31 - 1)).astype(np.int64)
+        zero = int(rng.integers(-(2**out_bits), 1))
+        ends = (zero, zero + 2**out_bits - 1)
+        return _one(Softmax, (x,), ends, exponentials=table, out_bits=out_bits, rule=rule, zero_out=zero)
     causal, masked = bool(rng.integers(2)), bool(rng.integers(2))
     mask = rng.integers(0, 2, x.shape) if masked else None
     return _one(

@@ -32,10 +32,11 @@ def add_samples(parser: Parser) -> None:
     """Add the choice of weights and samples."""
     group = parser.add_argument_group("network and samples")
     group.add_argument(
-        "--data", type=Path, metavar="DIR", help=f"folder of real weights and samples (default: ${DATA_VARIABLE})"
+        "--data", type=Path, metavar="DIR|FILE.npz", help=f"real weights and samples (default: ${DATA_VARIABLE})"
     )
     group.add_argument("--images", type=_whole, metavar="N", help="samples to evaluate (default: all)")
     group.add_argument("--calib", type=_whole, default=512, metavar="N", help="samples to calibrate on (512)")
+    group.add_argument("--trust", action="store_true", help="load a .pt2 network, which can execute what is in it")
     group.add_argument("--seed", type=_whole, default=0, metavar="S", help="seed of the choice of samples (0)")
     add_weights(group)
 
@@ -55,7 +56,7 @@ def add_machinery(parser: Parser) -> None:
         "--accelerator",
         default=DEFAULT_ACCELERATOR,
         metavar="NAME|FILE",
-        help=f"preset or YAML file ({DEFAULT_ACCELERATOR})",
+        help=f"preset, YAML file or SCALE-Sim .cfg ({DEFAULT_ACCELERATOR})",
     )
     group.add_argument("--technology", default="google", metavar="NAME", help="price table (google)")
     group.add_argument("--node", type=float, metavar="NM", help="technology node (default: the accelerator's)")
@@ -132,6 +133,7 @@ def task_options(args: argparse.Namespace, network: str) -> "TaskOptions":
         calib=args.calib,
         seed=args.seed,
         weights=args.weights,
+        trust=args.trust,
         cache=args.cache or Path.home() / ".cache" / "accelsim",
     )
 

@@ -19,6 +19,7 @@ from quant.lower import Quantized
 from quant.pipeline import quantize_network
 from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions
+from quant.splitquant_storage import as_stored
 from reports.budget import budget_record, choose_recipe
 from reports.task import Evaluation, Task, TaskOptions, evaluate, load_task
 from reports.witness import Witness, check_bit_exact
@@ -131,7 +132,7 @@ def run_task(task: Task, options: RunOptions, quantized: Quantized | None = None
         )
         quantized = quantize(recipe)
     cost = simulate(
-        quantized.program,
+        as_stored(quantized),
         machinery.accelerator,
         machinery.technology,
         batch=machinery.batch,
@@ -221,6 +222,7 @@ def _layers(
         known = info.get(layer["name"])
         layer["clamped_weights"] = known.clamped if known else 0
         layer["alpha"] = known.alpha if known else None
+        layer["remark"] = known.remark if known else ""
     return priced
 
 

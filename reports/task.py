@@ -3,7 +3,6 @@
 Everything that a run of a network has in common with the next run of it: made once, quantized many times.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,13 +21,17 @@ from quant.graph import Graph
 from quant.lower import Quantized
 from quant.run import predict
 from reports.progress import progress, progress_share
-from workloads import METRICS, WORKLOADS, Metric, Samples, Workload, split
+from reports.sources import find_workload
+from workloads import METRICS, Metric, Samples, Workload, split
 
 CALIBRATION_BATCH = 128
 """Samples per float run while calibrating and while measuring the float network."""
 
 CHUNK_VALUES = 1 << 21
 """Input values that are decoded, encoded and executed together, so that memory stays bounded."""
+
+CHUNK_OUTPUTS = 1 << 26
+"""Output values that are decoded together: 512 MB (a language model has one for every word at every position)."""
 
 ENGINES = ("functional", "register")
 
@@ -40,7 +43,7 @@ class TaskOptions:
     Parameters
     ----------
     network
-        A key of `workloads.WORKLOADS`.
+        What `reports.sources.find_workload` takes.
     data
         Folder of real weights and samples.
     images
@@ -53,6 +56,8 @@ class TaskOptions:
         A checkpoint in place of the network's own.
     cache
         Folder for networks that are trained on first use.
+    trust
+        The user vouches for a network file that can execute code when it is loaded.
     """
 
     network: str
@@ -62,6 +67,7 @@ class TaskOptions:
     seed: int = 0
     weights: Path | None = None
     cache: Path | None = None
+    trust: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a seed that no generator takes."""
@@ -102,7 +108,8 @@ class Task:
 
     def chunks(self) -> Iterator[tuple[NDArray[np.generic], NDArray[np.generic]]]:
         """Yield the evaluated (inputs, labels) in order, few enough at a time to fit in memory."""
-        size = max(1, min(512, CHUNK_VALUES // int(np.prod(self.workload.input_shape))))
+        outputs = int(np.prod(self.graph.shapes[self.graph.outputs[0]]))
+        size = max(1, min(512, CHUNK_VALUES // int(np.prod(self.workload.input_shape)), CHUNK_OUTPUTS // outputs))
         for part in _parts(self.evaluated, size):
             yield self.samples.batch(part), self.samples.labels(part)
 
@@ -145,31 +152,16 @@ def load_task(options: TaskOptions) -> Task:
         For an unknown network (the closest names are listed), missing or damaged files, no samples to evaluate, NaN
         weights, or operations that cannot be captured.
     """
-    workload = find_workload(options.network)
+    workload = find_workload(options.network, options.data, trust=options.trust)
     with progress_share(f"training {workload.name}") as share:
         module = workload.build(
             options.data, options.seed, cache=options.cache, weights=options.weights, progress=share
         )
-    samples = workload.samples(options.data)
+    samples = workload.samples(options.data, options.weights)
     calibrated, evaluated = split(samples, options.images, options.calib, options.seed)
     example = samples.batch(evaluated[:2])
     graph = capture(module, torch.from_numpy(example), workload.name)
     return Task(workload, graph, samples, calibrated, evaluated)
-
-
-def find_workload(name: str) -> Workload:
-    """Return a network by name.
-
-    Raises
-    ------
-    ValueError
-        If there is none; close names are proposed.
-    """
-    if name in WORKLOADS:
-        return WORKLOADS[name]
-    close = difflib.get_close_matches(name, WORKLOADS, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(WORKLOADS)}"
-    raise ValueError(f"unknown network {name!r}; {hint} (accelsim list networks)")
 
 
 def evaluate(

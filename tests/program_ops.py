@@ -36,6 +36,7 @@ from accelsim.program import (
     Transpose,
     conv_bound,
 )
+from accelsim.runtime_rules import ADD_RULES, MEAN_RULES
 
 LARGEST = 400
 """Elements of a sample beyond which no op that makes tensors grow is chosen."""
@@ -143,11 +144,16 @@ def add(b: Builder, x: Tensor) -> Tensor:
     zero_out, low, high = b.grid()
     exponents = [(high - low).bit_length() - t.magnitude.bit_length() - b.integer(0, 3) for t in (x, y)]
     fractions = [1.0 if b.maybe() else b.integer(2**23, 2**25) / 2**24 for _ in (x, y)]
+    multipliers = tuple(f * 2.0**e for f, e in zip(fractions, exponents, strict=True))
+    narrow = max(x.magnitude, y.magnitude) < 2**9 and 2.0**-10 <= max(multipliers) < 2.0**8
+    rule = b.pick(ADD_RULES) if narrow else "float32"
     return b.emit(
         Add,
         [x, y] if b.maybe() else [y, x],
         (low, high),
-        multipliers=tuple(f * 2.0**e for f, e in zip(fractions, exponents, strict=True)),
+        multipliers=multipliers,
+        rule=rule,
+        multiplier_out=2.0 ** b.integer(-22, -19) * (1.0 if b.maybe() else 0.8) if rule == "gemmlowp_double" else 1.0,
         zero_points=(b.integer(-3, 3), b.integer(-3, 3)),
         zero_out=zero_out,
         low=low,
@@ -190,13 +196,20 @@ def avg_pool(b: Builder, x: Tensor) -> Tensor:
     window = _windows(b, x, dilated=False)
     window.pop("dilation")
     zero_out, low, high = b.grid()
+    zero_in = b.zero_point(x)
+    multiplier = 2.0 ** b.integer(-3, 2) if b.maybe() else b.integer(1, 3000) / 1000
+    narrow = 9 * (x.magnitude + abs(zero_in)) < 2**31
+    rule = b.pick(MEAN_RULES) if narrow else "float32_rne"
+    if rule in REQUANT_RULES and any(window["padding"]):
+        rule = "float32_rne"
     return b.emit(
         AvgPool,
         [x],
         (low, high),
         count_padding=b.maybe(),
-        multiplier=2.0 ** b.integer(-3, 2) if b.maybe() else b.integer(1, 3000) / 1000,
-        zero_in=b.zero_point(x),
+        multiplier=1.0 if rule == "divide_away" else multiplier,
+        rule=rule,
+        zero_in=zero_in,
         zero_out=zero_out,
         low=low,
         high=high,
@@ -260,7 +273,18 @@ def constant(b: Builder, x: Tensor) -> Tensor:
     return b.emit(Constant, [], (low, high), values=b.values(x.shape, low, high))
 
 
+def runtime_softmax(b: Builder, x: Tensor) -> Tensor:
+    decay = np.exp(-np.arange(b.integer(1, 60)) / b.integer(1, 20))
+    rule, out_bits = b.pick(("gemmlowp", "float32")), b.integer(3, 12)
+    exponentials = decay.astype(np.float32) if rule == "float32" else (decay * (2**31 - 1)).astype(np.int64)
+    zero = b.integer(-(2**out_bits), 0)
+    ends = (zero, zero + 2**out_bits - 1)
+    return b.emit(Softmax, [x], ends, exponentials=exponentials, out_bits=out_bits, rule=rule, zero_out=zero)
+
+
 def softmax(b: Builder, x: Tensor) -> Tensor:
+    if b.integer(0, 2) == 0:
+        return runtime_softmax(b, x)
     length, exp_bits, out_bits = b.integer(1, 60), b.integer(4, 16), b.integer(3, 16)
     exponentials = np.floor(np.exp(-np.arange(length) / b.integer(1, 20)) * 2**exp_bits + 0.5).astype(np.int64)
     causal = len(x.shape) > 1 and x.shape[-1] >= x.shape[-2] and b.maybe()

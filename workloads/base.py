@@ -216,12 +216,12 @@ class Workload:
             net = self.model(source)
         return net.eval().requires_grad_(False)
 
-    def samples(self, data: Path | None = None) -> Samples:
-        """Return the labelled samples.
+    def samples(self, data: Path | None = None, weights: Path | None = None) -> Samples:
+        """Return the labelled samples, preprocessed as the weights want it where that depends on them.
 
         Raises
         ------
         ValueError
             If a file is missing or damaged, or the folder is needed and not given.
         """
-        return self.data(Source(data=data))
+        return self.data(Source(data=data, weights=weights))

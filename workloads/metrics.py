@@ -77,6 +77,12 @@ def _correct(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.stack([right, np.ones_like(right)], axis=1)
 
 
+def _agreement(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Tally answers equal to the labels, at every position where there are several."""
+    same = (np.argmax(outputs, axis=-1) == labels).astype(np.float64).reshape(len(labels), -1)
+    return np.stack([same.sum(axis=1), np.full(len(same), float(same.shape[1]))], axis=1)
+
+
 def _negative_log_likelihood(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Tally -ln softmax(outputs)[label] over the positions that count."""
     logits = outputs.astype(np.float64)
@@ -109,6 +115,7 @@ METRICS = {
     m.name: m
     for m in (
         Metric(name="top1", higher_is_better=True, tally=_correct, finish=_same, slope=_one),
+        Metric(name="agreement", higher_is_better=True, tally=_agreement, finish=_same, slope=_one),
         Metric(
             name="bits_per_char",
             higher_is_better=False,

@@ -64,7 +64,7 @@ def run() -> list[dict[str, Any]]:
         return []
     rows = []
     for bench in BENCHES:
-        job = bench.job(SIZE, seed=0)
+        job = bench.job(SIZE, None, seed=0)
         sums = bench.acc_bits if bench.dataflow == "os" else bench.psum_bits
         cycles = DATAFLOWS[bench.dataflow].cycles(job.operands.gemm, job.array, job.mode, None)
         with tempfile.TemporaryDirectory() as folder:

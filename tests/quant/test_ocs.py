@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +28,10 @@ from quant.ocs import (
     select_splits,
     split_count,
 )
+from quant.ocs_activation import SplitActivations
+from quant.pipeline import quantize_network
 from quant.recipe import Recipe
+from quant.remarks import remark
 from quant.transform import Context
 
 Array = NDArray[Any]
@@ -303,10 +307,21 @@ def test_splitting_never_coarsens_the_step_and_errs_by_half_of_it_at_most(
 # --- what is not split, and layers with nothing to split ------------------------------------------------------------
 
 
-def test_grouped_and_depthwise_convolutions_are_left_alone(rng: np.random.Generator) -> None:
-    for groups, width in ((4, 1), (2, 2)):
-        graph = conv_graph(rng.normal(size=(4, width, 3, 3)).astype(np.float32), groups=groups)
-        assert SplitOutliers(ratio=0.5)(graph).nodes == graph.nodes
+@pytest.mark.parametrize(("groups", "reason"), [(4, r"depthwise \(4 groups\)"), (2, r"grouped \(2 groups\)")])
+def test_grouped_and_depthwise_convolutions_are_left_alone_with_a_reason(
+    groups: int, reason: str, rng: np.random.Generator
+) -> None:
+    graph = conv_graph(rng.normal(size=(4, 4 // groups, 3, 3)).astype(np.float32), groups=groups)
+    x = rng.normal(size=(2, 4, 5, 5)).astype(np.float32)
+    for transform in (SplitOutliers(ratio=0.5), SplitActivations(ratio=0.5)):
+        (node,) = transform(graph, Context(calibration=lambda: [x])).nodes
+        assert np.array_equal(node.params["weight"], graph.node("layer").params["weight"])
+        assert re.match(f"channels not split: {reason}", remark(node))
+        recipe = Recipe(transforms=(transform,), first_last="same")
+        (info,) = quantize_network(graph, lambda: [x], recipe).layers
+        assert (info.splits, info.act_splits, info.remark) == (0, 0, remark(node))
+    with pytest.raises(ValueError, match=rf"ocs cannot split layer 'layer' \(got 1 splits\): {reason}.*leave it out"):
+        SplitOutliers(splits=(("layer", 1),))(graph)
 
 
 def test_protected_layers_are_left_alone(rng: np.random.Generator) -> None:
@@ -319,6 +334,16 @@ def test_a_plan_splits_the_layers_it_names(rng: np.random.Generator) -> None:
     graph = SplitOutliers(splits=(("two", 3),))(residual_graph(rng))
     assert [n.name for n in graph.nodes if n.op == "duplicate"] == ["two.duplicate"]
     assert len(graph.node("two.duplicate").attrs["src"]) == 9
+
+
+def test_a_plan_for_layers_that_are_not_there_is_refused(rng: np.random.Generator) -> None:
+    graph = residual_graph(rng)
+    with pytest.raises(
+        ValueError, match=r"ocs splits must name layers of residual \(got 'three'\); it has first, one, "
+    ):
+        SplitOutliers(splits=(("two", 1), ("three", 1)))(graph)
+    with pytest.raises(ValueError, match=r"ocs splits of 'two' must be >= 0 \(got -1\)"):
+        SplitOutliers(splits=(("two", -1),))(graph)
 
 
 @pytest.mark.parametrize("weight", [np.zeros((2, 3)), np.full((2, 3), -0.25), np.ones((2, 1)), np.zeros((1, 1))])

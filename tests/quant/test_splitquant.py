@@ -384,7 +384,7 @@ def test_both_storage_forms_can_be_priced(rng: np.random.Generator) -> None:
     members = [info.members for info in infos]
     assert sum(members) == 120
     assert stored_bits(members, 2) == 3 * 120 * 2
-    assert stored_bits(members, 2, "coded") == 120 * 2 + 24 * 8
+    assert stored_bits(members, 2, "coded") == 120 * (2 + 2)
 
 
 def test_every_branch_is_requantized_once_and_nothing_is_clamped_before_the_sum(rng: np.random.Generator) -> None:

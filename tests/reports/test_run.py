@@ -12,7 +12,8 @@ from accelsim.program import Conv
 from quant.pipeline import quantize_network
 from quant.recipe import Recipe
 from reports.run import Engine, Machinery, run_network, run_task
-from reports.task import TaskOptions, evaluate, find_workload, load_task
+from reports.sources import find_workload
+from reports.task import TaskOptions, evaluate, load_task
 from reports.witness import check_bit_exact, first_difference
 
 KEYS = {

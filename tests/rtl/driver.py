@@ -6,7 +6,7 @@ bench dumps of a cycle is put beside what the trace says of it, as the same hexa
 
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,18 @@ from numpy.typing import NDArray
 
 from accelsim.arith import Accumulation
 from accelsim.dataflow import DATAFLOWS, ArrayShape, Job, Operands, make_job
-from accelsim.vectors import Stream, Vectors, gemm_vectors, memh
+from accelsim.vectors import Stream, Vectors, gemm_vectors
+from accelsim.vectors_files import memh
 
 RTL = Path(__file__).parent
 DESIGN = sorted(path for path in RTL.glob("*.v") if not path.name.startswith("bench_"))
 BENCHES = [RTL / "bench_stationary.v", RTL / "bench_os.v"]
+
+TIMEOUT_S = 900
+"""A simulation that takes longer hangs."""
+
+WORDS = 1024
+"""Words of the operand memories under Icarus, which takes its time to fill them."""
 
 EDGES = ("left", "top", "select", "shift", "load_bank", "bottom", "bottom_valid")
 MEMORY = ("total", "total_final", "total_overflow", "total_bias_overflow")
@@ -63,14 +70,17 @@ class Bench:
             found |= {"INPUTS_STAY": int(self.dataflow == "is")}
         return found
 
-    def job(self, size: tuple[int, int, int], seed: int, stream_tile: int | None = None) -> Job:
-        """Return a random product of m, k, n for this array; some biases lie out of the accumulator's range."""
+    def job(self, size: tuple[int, int, int], stream_tile: int | None, seed: int) -> Job:
+        """Return a random product of m, k, n for this array; some biases lie out of the accumulator's range.
+
+        Under OS, which has none, `stream_tile` is left out.
+        """
         rng = np.random.default_rng(seed)
         m, k, n = size
         half = 1 << (self.act_bits - 1)
         a = rng.integers(-half, half, (m, k)) + (0 if self.act_signed else half)
         w = rng.integers(-(1 << (self.weight_bits - 1)), 1 << (self.weight_bits - 1), (k, n))
-        bias = rng.integers(-(1 << self.acc_bits), 1 << self.acc_bits, n)
+        bias = rng.integers(-(2 << self.acc_bits), 2 << self.acc_bits, n)
         resident, lanes = self.dataflow == "os", self.array.products_per_pe
         accumulation = Accumulation(
             fold_k=None if resident else self.array.rows * lanes,
@@ -81,7 +91,8 @@ class Bench:
             acc_overflow=self.rules[1],
         )
         operands = Operands(a, w, bias, act_bits=self.act_bits, weight_bits=self.weight_bits)
-        return make_job(DATAFLOWS[self.dataflow], operands, self.array, accumulation, self.mode, stream_tile)
+        tile = None if resident else stream_tile
+        return make_job(DATAFLOWS[self.dataflow], operands, self.array, accumulation, self.mode, tile)
 
     def vectors(self, job: Job) -> Vectors:
         """Return the vectors of a product, all registers included."""
@@ -190,7 +201,8 @@ def missing(*tools: str) -> str:
 
 def run(command: Sequence[object], folder: Path) -> str:
     """Run a tool; its output is the error when it fails."""
-    done = subprocess.run([str(part) for part in command], cwd=folder, capture_output=True, text=True, check=False)
+    words = [str(part) for part in command]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
     if done.returncode:
         raise AssertionError(f"{command[0]} failed:\n{done.stdout}{done.stderr}")
     return done.stdout + done.stderr
@@ -213,11 +225,17 @@ def top_module(benches: Sequence[Bench], **more: int) -> str:
     return "\n".join([*parts, f"assign digest = {total};", "endmodule", ""])
 
 
-def icarus(benches: Sequence[Bench], folder: Path) -> list[str]:
-    """Compile benches with Icarus, free of warnings; return the command that runs them."""
+def icarus(benches: Sequence[Bench], folder: Path, changed: Mapping[str, str] | None = None) -> list[str]:
+    """Compile benches with Icarus, free of warnings; return the command that runs them.
+
+    `changed` has the text of files that take the place of those of the same name.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "top.v").write_text(top_module(benches))
-    sources = [*DESIGN, *BENCHES, RTL / "bench_clock.v", folder / "top.v"]
+    (folder / "top.v").write_text(top_module(benches, WORDS=WORDS))
+    for name, text in (changed or {}).items():
+        (folder / name).write_text(text)
+    chosen = [folder / path.name if path.name in (changed or {}) else path for path in DESIGN]
+    sources = [*chosen, *BENCHES, RTL / "bench_clock.v", folder / "top.v"]
     options = ["-g2005", "-Wall", "-Wno-timescale", "-s", "bench_clock"]
     warnings = run(["iverilog", *options, "-o", folder / "top.vvp", *sources], folder)
     assert not warnings, warnings
@@ -236,3 +254,15 @@ def verilator(benches: Sequence[Bench], folder: Path, flags: Sequence[str] = (),
     chosen = [*flags] if flags else ["--output-split", "0", "-CFLAGS", "-O0"]
     run(["verilator", *options, *chosen, "--Mdir", folder / "built", "-o", "top", *sources], folder)
     return [str(folder / "built" / "top")]
+
+
+def play_vectors(vectors: Path, folder: Path) -> tuple[int, int]:
+    """Play exported golden vectors into the Verilog array; return how many sums were compared, how many differ."""
+    resident = "first.memh" in {path.name for path in vectors.iterdir()}
+    bench = RTL / f"bench_vectors_{'os' if resident else 'stationary'}.v"
+    options = ["-g2005", "-Wall", "-Wno-timescale", "-I", vectors, "-s", bench.stem]
+    warnings = run(["iverilog", *options, "-o", folder / "vectors.vvp", *DESIGN, bench], folder)
+    assert not warnings, warnings
+    words = run(["vvp", "-N", folder / "vectors.vvp", f"+dir={vectors}"], folder).split()
+    assert words[::2] == ["compared", "wrong"], words
+    return int(words[1]), int(words[3])

@@ -1,0 +1,127 @@
+"""Slow counts of what a schedule does: every tile and fold walked in plain Python integers.
+
+The walk takes from a plan only what was chosen (tiles, order, stream chunk, what stays on chip) and derives the rest.
+"""
+
+from collections import Counter
+from fractions import Fraction
+from typing import Any
+
+ORDERS = ("mnk", "mkn", "nmk", "nkm", "kmn", "knm")
+
+
+def words(bits: int, word: int) -> int:
+    return -(-bits // word)
+
+
+def blocks(whole: int, size: int) -> list[int]:
+    """Sizes of the parts of `whole`, the last the rest."""
+    return [min(size, whole - start) for start in range(0, whole, size)]
+
+
+def tiles(row: Any) -> list[tuple[int, dict[str, int], dict[str, int]]]:
+    """Return (unit, index, size) of every tile of a product, in order of execution."""
+    sizes = {name: blocks(int(row[name]), int(row[f"tile_{name}"])) for name in "mkn"}
+    outer, middle, inner = ORDERS[row["order"]]
+    found = []
+    for unit in range(int(row["units"])):
+        for first in range(len(sizes[outer])):
+            for second in range(len(sizes[middle])):
+                for third in range(len(sizes[inner])):
+                    index = {outer: first, middle: second, inner: third}
+                    found.append((unit, index, {name: sizes[name][at] for name, at in index.items()}))
+    return found
+
+
+def dram(row: Any, sum_bits: int) -> dict[str, Fraction]:
+    """Return how often all weights and all second operands are fetched, and bytes of partial sums out and in.
+
+    A block is fetched when the one before was another; sums leave when another block's sums are added to before they
+    are complete.
+    """
+    fetched = {"weights": Fraction(0), "acts": Fraction(0), "out": Fraction(0), "in": Fraction(0)}
+    held = {"weights": None, "acts": None, "sums": None}
+    begun: set[tuple[int, int, int]] = set()
+    walk = tiles(row)
+    for place, (unit, at, size) in enumerate(walk):
+        share = Fraction(1, int(row["units"]))
+        block = (unit, at["k"], at["n"])
+        if held["weights"] != block:
+            fetched["weights"] += share * Fraction(size["k"] * size["n"], int(row["k"] * row["n"]))
+        held["weights"] = block
+        block = (unit, at["m"], at["k"])
+        if held["acts"] != block:
+            fetched["acts"] += share * Fraction(size["m"] * size["k"], int(row["m"] * row["k"]))
+        held["acts"] = block
+        block = (unit, at["m"], at["n"])
+        following = walk[place + 1] if place + 1 < len(walk) else None
+        sums = Fraction(size["m"] * size["n"] * sum_bits, 8) * min(
+            int(row["pack"]), int(row["groups"] - unit * row["pack"])
+        )
+        if held["sums"] != block and block in begun:
+            fetched["in"] += sums
+        held["sums"] = block
+        begun.add(block)
+        complete = at["k"] == -(-int(row["k"]) // int(row["tile_k"])) - 1
+        if not complete and (following is None or (following[0], following[1]["m"], following[1]["n"]) != block):
+            fetched["out"] += sums
+    return fetched
+
+
+def folds(row: Any, codes: Any) -> list[dict[str, int]]:
+    """Return every fold: groups in it, the parts of m, k and n, PE rows that k takes, and whether k begins."""
+    array, lanes = codes.array, int(row["products"])
+    flow = ("ws", "os", "is")[array.dataflow]
+    found = []
+    for groups in blocks(int(row["groups"]), int(row["pack"])):
+        m, k, n = int(row["m"]), int(row["k"]), int(row["n"])
+        stream = int(row["stream_tile"])
+        if flow == "os":
+            parts = (blocks(m, array.rows), [k], blocks(n, array.cols))
+        elif flow == "ws":
+            parts = (blocks(m, stream), blocks(k, array.rows * lanes), blocks(n, array.cols))
+        else:
+            parts = (blocks(m, array.cols), blocks(k, array.rows * lanes), blocks(n, stream))
+        found += [
+            {"groups": groups, "m": a, "k": b, "n": c, "depth": -(-b // lanes), "begins": int(at == 0)}
+            for a in parts[0]
+            for at, b in enumerate(parts[1])
+            for c in parts[2]
+        ]
+    return found
+
+
+def on_chip(row: Any, codes: Any) -> Counter[str]:
+    """Return what the folds of a product do: operations, buffer words of operands and sums, PE register writes."""
+    array, lanes = codes.array, int(row["products"])
+    flow = ("ws", "os", "is")[array.dataflow]
+    seen: Counter[str] = Counter()
+    for fold in folds(row, codes):
+        groups, m, k, n, depth = (fold[name] for name in ("groups", "m", "k", "n", "depth"))
+        seen["folds"] += 1
+        seen["macs"] += groups * m * k * n
+        seen["operations"] += groups * m * depth * n
+        seen["act_read"] += words(groups * m * k * int(row["act_bits"]), codes.act.word)
+        seen["weight_read"] += words(groups * k * n * int(row["weight_bits"]), codes.weight.word)
+        sums = words(groups * m * n * codes.sum_bits, codes.sums.word)
+        seen["sums_write"] += sums
+        seen["sums_read"] += sums  # the sums so far; in their place at the first fold what the requantizer reads
+        for group in range(groups):
+            _registers(flow, array, lanes, (m, k, n, depth), seen)
+            del group
+    return seen
+
+
+def _registers(flow: str, array: Any, lanes: int, size: tuple[int, int, int, int], seen: Counter[str]) -> None:
+    m, k, n, depth = size
+    if flow == "os":
+        # Operands pass all PEs of their row or column; sums are shifted down and out below.
+        seen["act_register"] += m * k * array.cols
+        seen["weight_register"] += n * k * array.rows
+        seen["sum_register"] += m * n * depth + n * sum(array.rows - 1 - at for at in range(m))
+        return
+    held, moving, columns, length = ("weight", "act", n, m) if flow == "ws" else ("act", "weight", m, n)
+    # A held operand of row r is handed down through r + 1 PEs.
+    seen[f"{held}_register"] += sum((place // lanes + 1) * columns for place in range(k))
+    seen[f"{moving}_register"] += length * k * array.cols
+    seen["sum_register"] += length * array.rows * columns
