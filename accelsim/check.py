@@ -256,7 +256,7 @@ def _check_rule(op: Add | AvgPool | Softmax, rules: Mapping[str, object], where:
 
 def _check_add(op: Add, inputs: list[Tensor], output: Tensor, where: str) -> None:
     _check_rule(op, ADD_RULES, where)
-    factors = (*op.multipliers, op.multiplier_out)
+    factors = (*op.multipliers, abs(op.multiplier_out) if op.rule == "float32_fma" else op.multiplier_out)
     _require(all(0 <= m < 2.0**31 for m in factors), where, f"has multipliers {factors}; 0..2**31 are allowed")
     if op.rule == "xnnpack":
         largest = max(op.multipliers)
@@ -284,7 +284,9 @@ def _check_pool(op: MaxPool | AvgPool, inputs: list[Tensor], output: Tensor, whe
     if isinstance(op, MaxPool):
         _check_same_grid(op, inputs, output, where)
     else:
-        _check_mean_rule(op, inputs[0], where)
+        if op.rule != "float32_window":
+            _check_mean_rule(op, inputs[0], where)
+        _require(0 < op.divisor < 2.0**31, where, f"has divisor {op.divisor}; above 0 and below 2**31 is allowed")
         _check_clamp(op.low, op.high, output, where)
 
 

@@ -18,6 +18,7 @@ from accelsim import functional, kernels
 from accelsim.arith import Accumulation, signed_range
 from accelsim.config import Accelerator
 from accelsim.int_gemm import limit_threads, use_one_thread
+from accelsim.memo import per_op
 from accelsim.program import Constant, Conv, MatMul, Op, Program, Requantize, Tensor
 from accelsim.reference import OverflowMap, accumulate, check_input, constant_codes
 
@@ -231,9 +232,14 @@ def fold_bound(program: Program, op: Conv | MatMul, fold_k: int) -> int:
     if isinstance(op, MatMul):
         reach = [max(abs(t.low - z), abs(t.high - z)) for t, z in zip(tensors, op.zero_points, strict=True)]
         return min(fold_k, tensors[0].shape[-1]) * reach[0] * reach[1]
+    return _widest_fold(op, fold_k) * max(tensors[0].magnitude, abs(op.pad_value) if any(op.padding) else 0)
+
+
+@per_op
+def _widest_fold(op: Conv, fold_k: int) -> int:
+    """Return the largest sum of magnitudes of `fold_k` consecutive weights of an output channel."""
     rows = np.abs(np.asarray(op.weight).astype(np.int64)).reshape(op.weight.shape[0], -1)
-    sums = np.add.reduceat(rows, np.arange(0, rows.shape[1], fold_k), axis=1)
-    return int(sums.max()) * max(tensors[0].magnitude, abs(op.pad_value) if any(op.padding) else 0)
+    return int(np.add.reduceat(rows, np.arange(0, rows.shape[1], fold_k), axis=1).max())
 
 
 def may_overflow(program: Program, rules: Mapping[str, Accumulation]) -> dict[str, Accumulation]:

@@ -14,6 +14,7 @@ from accelsim import kernels, reference
 from accelsim.arith import requantize
 from accelsim.check import as_map, window_count
 from accelsim.int_gemm import FLOAT32_EXACT, FLOAT64_EXACT, int_matmul
+from accelsim.memo import per_op
 from accelsim.program import (
     Add,
     AvgPool,
@@ -112,20 +113,26 @@ def _word(size: int) -> str:
 
 def _aligned_operands(op: Conv, codes: Array) -> tuple[Array, Array]:
     """Return rows and columns of a convolution of one group, k stretched by zero weights where that copies faster."""
+    weight = _aligned_weight(op)
+    return conv_rows(op, codes, weight.shape[3] - op.weight.shape[3]), weight.reshape(len(weight), -1).T
+
+
+@per_op
+def _aligned_weight(op: Conv) -> Array:
+    """Return the weights, their channels filled up with zeros to whole words."""
     assert not isinstance(op.weight, Blank)
-    out, kh, kw, channels = op.weight.shape
+    _, kh, kw, channels = op.weight.shape
     extra = -channels % _ALIGNMENT if kh * kw > 1 and channels >= _ALIGNMENT else 0
-    weight = np.pad(op.weight, ((0, 0), (0, 0), (0, 0), (0, extra))) if extra else op.weight
-    return conv_rows(op, codes, extra), np.ascontiguousarray(weight.reshape(out, -1).T)
+    return np.pad(op.weight, ((0, 0), (0, 0), (0, 0), (0, extra))) if extra else np.ascontiguousarray(op.weight)
 
 
 def group_operands(op: Conv, codes: Array) -> list[tuple[Array, Array]]:
-    """Return (rows ``[m, k]``, columns ``[k, n]``) of every group."""
+    """Return (rows ``[m, k]``, columns ``[k, n]``, the latter a view of the weights) of every group."""
     if isinstance(op.weight, Blank):
         raise ValueError(f"layer {op.name!r} has no weights; a Program without values can be priced, not executed")
     out, kh, kw, channels = op.weight.shape
     rows = conv_rows(op, codes)
-    columns = np.ascontiguousarray(op.weight.reshape(out, -1).T)
+    columns = op.weight.reshape(out, -1).T
     if op.groups == 1:
         return [(rows, columns)]
     split = rows.reshape(-1, kh * kw, op.groups, channels)
@@ -160,7 +167,7 @@ def conv_without_bias(op: Conv, codes: Array, output: Tensor) -> Array:
         return sums.reshape(-1, *output.shape)
     bound = int(op.bound.max())
     operands = [_aligned_operands(op, codes)] if op.groups == 1 else group_operands(op, codes)
-    parts = [int_matmul(rows, np.ascontiguousarray(columns), bound) for rows, columns in operands]
+    parts = [int_matmul(rows, columns, bound) for rows, columns in operands]
     sums = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
     return sums.reshape(-1, *output.shape)
 

@@ -76,13 +76,15 @@ def int_matmul(first: NDArray[Any], second: NDArray[Any], bound: int) -> NDArray
 
 
 def _strided(matrix: NDArray[Any]) -> torch.Tensor:
-    """Hand a matrix to torch with row-major strides spelled out.
+    """Hand a matrix to torch with its strides spelled out: row-major, or column-major as a transposed view.
 
     Along an axis of length one numpy keeps any stride, and ``torch._int_mm`` 2.13 reads a ``[1, n]`` operand with
     strides (1, 1) as if it were transposed: its result is then uninitialised memory.
     """
     if matrix.flags.c_contiguous and 1 not in matrix.shape:
         return torch.from_numpy(matrix)
+    if matrix.flags.f_contiguous and 1 not in matrix.shape:
+        return torch.from_numpy(matrix.T).t()
     return torch.from_numpy(np.array(matrix, order="C", copy=True).ravel()).reshape(matrix.shape)
 
 

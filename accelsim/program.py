@@ -235,7 +235,7 @@ class Add(Op):
     rule
         Of `accelsim.runtime_rules.ADD_RULES`.
     multiplier_out
-        For the rule that scales the sum once more (``gemmlowp_double``).
+        For the rule that scales the sum once more (``gemmlowp_double``); for ``float32_fma`` the offset.
     """
 
     kind: ClassVar[str] = "add"
@@ -312,7 +312,11 @@ class MaxPool(Op):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AvgPool(Op):
-    """Mean over windows, requantized in the same step, by a `rule` of `accelsim.runtime_rules.MEAN_RULES`."""
+    """Mean over windows, requantized in the same step, by a `rule` of `accelsim.runtime_rules.MEAN_RULES`.
+
+    Rule ``float32_window`` (`accelsim.float_steps.float32_window_means`) takes the input's scale as `multiplier` and
+    the output's as `divisor`; no other rule divides.
+    """
 
     kind: ClassVar[str] = "avg_pool"
 
@@ -326,6 +330,7 @@ class AvgPool(Op):
     low: int
     high: int
     rule: str = "float32_rne"
+    divisor: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from accelsim.arith import Accumulation, apply_overflow, requantize
 from accelsim.check import as_map, window_count
+from accelsim.float_steps import float32_window_means
 from accelsim.program import (
     Add,
     AvgPool,
@@ -273,11 +274,15 @@ def _drop_map(maps: Ints, like: Ints) -> Ints:
 
 def _avg_pool(op: AvgPool, operands: list[Ints]) -> Ints:
     centred = _as_maps(operands[0]) - op.zero_in
-    sums = _windows(centred, op.kernel, op.stride, op.padding, (1, 1), 0).sum(axis=(3, 4))
+    windows = _windows(centred, op.kernel, op.stride, op.padding, (1, 1), 0)
+    sums = windows.sum(axis=(3, 4))
     ones = np.ones((1, *centred.shape[1:3], 1), dtype=np.int64)
     counts = _windows(ones, op.kernel, op.stride, op.padding, (1, 1), int(op.count_padding)).sum(axis=(3, 4))
     counts = np.broadcast_to(counts, sums.shape)
-    means = MEAN_RULES[op.rule].array(sums, counts, op.multiplier, op.zero_out)
+    if op.rule == "float32_window":
+        means = float32_window_means(windows, counts, (op.multiplier, op.divisor), op.zero_out)
+    else:
+        means = MEAN_RULES[op.rule].array(sums, counts, op.multiplier, op.zero_out)
     return _drop_map(np.clip(means, op.low, op.high), operands[0])
 
 

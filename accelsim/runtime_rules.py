@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.arith import REQUANT_RULES, fixed_point, shift_half_away, shift_half_up
+from accelsim.float_steps import fused_multiply_add, fused_multiply_add_scalar
 
 Ints = NDArray[np.int64]
 Pair = tuple[Any, Any]
@@ -87,9 +88,19 @@ def _add_xnnpack(values: Pair, multipliers: tuple[float, float], out: float, sig
     return (total + (1 << (shift - 1))) >> shift
 
 
+def _add_fused(values: Pair, multipliers: tuple[float, float], out: float, signs: tuple[int, int]) -> int:
+    inner = fused_multiply_add_scalar(values[1], signs[1] * multipliers[1], out)
+    return int(np.rint(fused_multiply_add_scalar(values[0], signs[0] * multipliers[0], inner)))
+
+
+def _add_fused_array(values: Pair, multipliers: tuple[float, float], out: float, signs: tuple[int, int]) -> Ints:
+    inner = fused_multiply_add(values[1], signs[1] * multipliers[1], out)
+    return np.asarray(_round_float32(fused_multiply_add(values[0], signs[0] * multipliers[0], inner)), np.int64)
+
+
 ADD_RULES: dict[str, AddRule] = {
     "float32": AddRule(
-        "rint(float32(v0)·m0 + float32(v1)·m1), ties to even: ONNX Runtime's QLinearAdd, and ours by default",
+        "rint(float32(v0)·m0 + float32(v1)·m1), ties to even: ours by default",
         lambda *arguments: int(_add_float32(*arguments)),
         _add_float32,
     ),
@@ -98,6 +109,12 @@ ADD_RULES: dict[str, AddRule] = {
         "TensorFlow Lite built-in and reference ADD",
         _add_gemmlowp,
         _add_gemmlowp_array,
+    ),
+    "float32_fma": AddRule(
+        "rint(fma(v0, m0, fma(v1, m1, offset))), ties to even, the offset in place of zero points: ONNX Runtime's "
+        "QLinearAdd on CPUs with FMA",
+        _add_fused,
+        _add_fused_array,
     ),
     "xnnpack": AddRule(
         "(v0·M0 + v1·M1) / 2**shift, ties up, M of 21 bits: XNNPACK add",

@@ -237,7 +237,7 @@ def _fit(layer: Any, plan: Any, codes: MachineCodes, step_m: int, step_n: int) -
 def _try_tiles(
     layer: Any, plan: Any, codes: MachineCodes, high: int, sums: int, places: NDArray[np.int64], best: NDArray[np.int64]
 ) -> None:
-    """Try the tiles of m up to `high` that may be best: equal parts, and whole lines of the map."""
+    """Try the tiles of m up to `high` that may be best: equal parts, whole lines of the map, as large as it goes."""
     if codes.array.dataflow != WS:
         step = codes.array.rows if codes.array.dataflow == OS else codes.array.cols
         parts = ceil_div(plan.m, high)
@@ -253,6 +253,9 @@ def _try_tiles(
         plan.tile_m, plan.stream_tile = _whole_lines(plan.m, high, room, layer.line_outputs)
         if plan.tile_m:
             _try_orders(layer, plan, sums, places, best)
+        plan.stream_tile = high // ceil_div(high, room)
+        plan.tile_m = high - high % plan.stream_tile
+        _try_orders(layer, plan, sums, places, best)
 
 
 @njit(cache=True)

@@ -1,6 +1,6 @@
 """Lowering of convolutions and linear layers: weights onto their grid, splits replayed on integers, bias folded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ from quant.remarks import remark
 
 CORRECTION = "bias_correction"
 """Key of the note with what lowering adds to a layer's bias (`quant.bias_correction`)."""
+
+
+BIAS_BITS, UNSEEN_BITS = 30, 16
+"""Width that a bias gets whose layer's products are less than 2**-16 of it (`beside_bias`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +93,34 @@ def layer_bias(node: Node) -> NDArray[np.float64]:
     return np.asarray(node.params.get("bias", zeros).astype(np.float64) + node.notes.get(CORRECTION, zeros))
 
 
+def beside_bias(found: IntWeights, bias: NDArray[np.float64], unit: float, magnitude: int) -> IntWeights:
+    """Return weights whose step leaves the bias a number of accumulator steps that a register holds.
+
+    In a layer that has died (of weights or inputs near 1e-30, say) the bias would be so many steps that no integer
+    holds them. Where no sum of products reaches 2**-`UNSEEN_BITS` of the bias, the step is coarsened by a power of two
+    until the bias takes `BIAS_BITS` bits; what is lost is below that share of the bias.
+
+    Parameters
+    ----------
+    found
+        The weights.
+    bias
+        Real, ``[out]``.
+    unit, magnitude
+        Step and largest code of the input.
+    """
+    rows = np.abs(found.codes).reshape(len(found.codes), -1).sum(axis=1) * float(magnitude)
+    steps = np.abs(bias) / (found.grid.scale * unit)
+    if found.grid.scale.size == 1:
+        rows, steps = rows.max(keepdims=True), steps.max(keepdims=True)
+    unseen = (steps > 2.0**BIAS_BITS) & (rows < steps * 2.0**-UNSEEN_BITS)
+    if not unseen.any():
+        return found
+    factor = np.where(unseen, 2.0 ** np.ceil(np.log2(np.maximum(steps, 1.0)) - BIAS_BITS), 1.0)
+    codes = half_up(found.codes / factor.reshape(-1, *[1] * (found.codes.ndim - 1))).astype(np.int64)
+    return replace(found, codes=codes, grid=replace(found.grid, scale=found.grid.scale * factor))
+
+
 def channels_last(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Bring weights ``[out, in]``, ``[out, in, k]`` or ``[out, in, kh, kw]`` into ``[out, kh, kw, in]``."""
     shape = codes.shape
@@ -134,6 +166,7 @@ def emit_sums(builder: Builder, node: Node, found: IntWeights, *, float_bias: bo
         Leave the bias to the requantization rule.
     """
     source = _operand(builder, node)
+    found = beside_bias(found, layer_bias(node), source.on.one_scale, builder.tensors[source.name].magnitude)
     scale = found.grid.scale * source.on.one_scale
     weight = channels_last(found.codes)
     out = weight.shape[0]

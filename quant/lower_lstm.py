@@ -27,7 +27,7 @@ from quant.graph import Node
 from quant.grid import Grid, symmetric, unsigned
 from quant.inner import saturation
 from quant.lower_constant import constant
-from quant.lower_linear import channels_last, quantize_weights
+from quant.lower_linear import beside_bias, channels_last, quantize_weights
 from quant.lstm_steps import Grids, Matrix, Steps
 from quant.ocs import SplitRecord, expand
 from quant.ocs_lstm import HIDDEN_SPLITS, INPUT_SPLITS
@@ -85,10 +85,12 @@ def weight_matrix(builder: Builder, node: Node, role: str, grid: Grid, magnitude
     notes: dict[str, Any] = {} if record is None else {"ocs": record}
     bits, _ = builder.recipe.bits_of(node.name, builder.protected)
     found = quantize_weights(Node(node.name, "linear", (), {}, {"weight": weight}, notes=notes), builder.recipe, bits)
+    zero: NDArray[np.float64] = np.zeros(len(found.codes))
+    bias_real = node.params.get(bias_name, zero).astype(np.float64)
+    found = beside_bias(found, bias_real, grid.one_scale, magnitude)
     scale = found.grid.scale * grid.one_scale
     rows = channels_last(found.codes)
-    zero: NDArray[np.float32] = np.zeros(len(rows), dtype=np.float32)
-    real = node.params.get(bias_name, zero).astype(np.float64) / scale
+    real = bias_real / scale
     folded = -grid.one_zero_point * rows.reshape(len(rows), -1).sum(axis=1)
     floats = REQUANT_RULES[builder.recipe.rule].float_bias
     bias = folded if floats else folded + half_up(real).astype(np.int64)

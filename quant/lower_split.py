@@ -115,7 +115,7 @@ def branch_weights(node: Node, recipe: Recipe, bits: int) -> IntWeights:
     free = quantize(weight, grid, clamp=False)
     codes = np.clip(free, grid.low, grid.high)
     zero = grid.zero_point.reshape(-1, *[1] * (weight.ndim - 1))
-    return IntWeights(codes - zero, grid, float(alpha.max()), int((codes != free).sum()))
+    return IntWeights(codes - zero, grid, float(alpha.max()) or 1.0, int((codes != free).sum()))
 
 
 def _power_of_two(grid: Grid) -> Grid:

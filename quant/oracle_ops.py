@@ -32,7 +32,7 @@ from accelsim.program import (
     Transpose,
 )
 from quant.oracle_rules import requantize
-from quant.oracle_runtime import ADDS, MEANS, runtime_softmax
+from quant.oracle_runtime import ADDS, MEANS, runtime_softmax, window_means
 from quant.oracle_sums import as_map, pad_map, window_taps
 
 INT64_MIN = -(2**63)
@@ -133,7 +133,12 @@ def _avg_pool(op: AvgPool, inputs: list[Tensor]) -> Tensor:
         raise ValueError(
             f"oracle: a window of avg_pool {op.name!r} lies outside the map; set count_padding or pad less"
         )
-    return _from_map(MEANS[op.rule](op, totals, counts).clamp(op.low, op.high), inputs[0])
+    if op.rule == "float32_window":
+        taps = window_taps(pad_map(centred, op.padding, 0), op.kernel, op.stride, (1, 1))
+        means = window_means(op, taps, counts)
+    else:
+        means = MEANS[op.rule](op, totals, counts)
+    return _from_map(means.clamp(op.low, op.high), inputs[0])
 
 
 # --- moving codes ----------------------------------------------------------------------------------------------------

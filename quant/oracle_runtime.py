@@ -5,7 +5,7 @@ torch.float32, one operation after the other.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -36,6 +36,29 @@ def _add_float32(op: Add, first: Tensor, second: Tensor) -> Tensor:
     return round_to_int(signed[0] + signed[1])
 
 
+def _fused(values: Tensor, multiplier: float, addend: Tensor) -> Tensor:
+    """Multiply and add with one rounding: where the float64 sum is not exact its last bit is made odd."""
+    product = values.to(torch.float64) * float32(np.array([multiplier])).to(torch.float64)
+    wide = addend.to(torch.float64)
+    total = product + wide
+    larger, smaller = (
+        torch.where(product.abs() >= wide.abs(), product, wide),
+        torch.where(product.abs() >= wide.abs(), wide, product),
+    )
+    left = smaller - (total - larger)
+    up = torch.nextafter(total, torch.full_like(total, math.inf))
+    down = torch.nextafter(total, torch.full_like(total, -math.inf))
+    is_even = total.view(torch.int64) % 2 == 0
+    odd = torch.where(left > 0, up, down)
+    return torch.where((left != 0) & is_even, odd, total).to(torch.float32)
+
+
+def _add_fused(op: Add, first: Tensor, second: Tensor) -> Tensor:
+    offset = torch.tensor(op.multiplier_out, dtype=torch.float64).to(torch.float32)
+    inner = _fused(second, op.signs[1] * op.multipliers[1], offset)
+    return round_to_int(_fused(first, op.signs[0] * op.multipliers[0], inner))
+
+
 def _add_gemmlowp(op: Add, first: Tensor, second: Tensor) -> Tensor:
     scaled = [
         sign * _scaled("gemmlowp_double", x * 2**EIGHT_BIT_SHIFT, m)
@@ -55,6 +78,7 @@ def _add_xnnpack(op: Add, first: Tensor, second: Tensor) -> Tensor:
 ADDS: dict[str, Callable[[Add, Tensor, Tensor], Tensor]] = {
     "float32": _add_float32,
     "gemmlowp_double": _add_gemmlowp,
+    "float32_fma": _add_fused,
     "xnnpack": _add_xnnpack,
 }
 
@@ -84,6 +108,17 @@ def _divide_away(op: AvgPool, totals: Tensor, counts: Tensor) -> Tensor:
     half = torch.div(counts, 2, rounding_mode="floor")
     towards = torch.where(totals > 0, totals + half, totals - half)
     return torch.div(towards, counts, rounding_mode="trunc") + op.zero_out
+
+
+def window_means(op: AvgPool, taps: Iterable[Tensor], counts: Tensor) -> Tensor:
+    """Return the codes of rule ``float32_window`` from a window's places one after the other, zero points off."""
+    total: Tensor | None = None
+    for tap in taps:
+        value = _times(tap, op.multiplier)
+        total = value if total is None else total + value
+    assert total is not None
+    mean = total / counts.to(torch.float32) / float32(np.array([op.divisor]))
+    return round_to_int(mean + torch.tensor(float(op.zero_out), dtype=torch.float32))
 
 
 MEANS: dict[str, Callable[[AvgPool, Tensor, Tensor], Tensor]] = {

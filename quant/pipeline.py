@@ -51,9 +51,10 @@ def quantize_network(graph: Graph, calibration: Batches, recipe: Recipe, *, seed
         For a network, recipe or calibration set that cannot be quantized.
     """
     ready = prepare(graph, recipe, calibration, seed=seed)
-    if recipe.bias_correction:
+    stats = observe_for(ready, calibration, seed)
+    if recipe.bias_correction:  # notes, which leave the float function and what was observed as they are
         ready = correct_biases(ready, calibration(), recipe)
-    return lower(ready, observe_for(ready, calibration, seed), recipe)
+    return lower(ready, stats, recipe)
 
 
 def observe_for(graph: Graph, calibration: Batches, seed: int = 0) -> Stats:

@@ -39,33 +39,38 @@ def dram(row: Any, sum_bits: int) -> dict[str, Fraction]:
     A block is fetched when the one before was another; sums leave when another block's sums are added to before they
     are complete.
     """
-    fetched = {"weights": Fraction(0), "acts": Fraction(0), "out": Fraction(0), "in": Fraction(0)}
+    fetched = {"weights": 0, "acts": 0, "out": 0, "in": 0}
     held = {"weights": None, "acts": None, "sums": None}
     begun: set[tuple[int, int, int]] = set()
     walk = tiles(row)
+    parts_k = len(blocks(int(row["k"]), int(row["tile_k"])))
     for place, (unit, at, size) in enumerate(walk):
-        share = Fraction(1, int(row["units"]))
+        groups = min(int(row["pack"]), int(row["groups"] - unit * row["pack"]))
         block = (unit, at["k"], at["n"])
         if held["weights"] != block:
-            fetched["weights"] += share * Fraction(size["k"] * size["n"], int(row["k"] * row["n"]))
+            fetched["weights"] += size["k"] * size["n"]
         held["weights"] = block
         block = (unit, at["m"], at["k"])
         if held["acts"] != block:
-            fetched["acts"] += share * Fraction(size["m"] * size["k"], int(row["m"] * row["k"]))
+            fetched["acts"] += size["m"] * size["k"]
         held["acts"] = block
         block = (unit, at["m"], at["n"])
         following = walk[place + 1] if place + 1 < len(walk) else None
-        sums = Fraction(size["m"] * size["n"] * sum_bits, 8) * min(
-            int(row["pack"]), int(row["groups"] - unit * row["pack"])
-        )
+        sums = size["m"] * size["n"] * groups
         if held["sums"] != block and block in begun:
             fetched["in"] += sums
         held["sums"] = block
         begun.add(block)
-        complete = at["k"] == -(-int(row["k"]) // int(row["tile_k"])) - 1
-        if not complete and (following is None or (following[0], following[1]["m"], following[1]["n"]) != block):
+        stays = following is not None and (following[0], following[1]["m"], following[1]["n"]) == block
+        if at["k"] < parts_k - 1 and not stays:
             fetched["out"] += sums
-    return fetched
+    units, m, k, n = (int(row[name]) for name in ("units", "m", "k", "n"))
+    return {
+        "weights": Fraction(fetched["weights"], units * k * n),
+        "acts": Fraction(fetched["acts"], units * m * k),
+        "out": Fraction(fetched["out"] * sum_bits, 8),
+        "in": Fraction(fetched["in"] * sum_bits, 8),
+    }
 
 
 def folds(row: Any, codes: Any) -> list[dict[str, int]]:
@@ -106,9 +111,8 @@ def on_chip(row: Any, codes: Any) -> Counter[str]:
         sums = words(groups * m * n * codes.sum_bits, codes.sums.word)
         seen["sums_write"] += sums
         seen["sums_read"] += sums  # the sums so far; in their place at the first fold what the requantizer reads
-        for group in range(groups):
+        for _ in range(groups):
             _registers(flow, array, lanes, (m, k, n, depth), seen)
-            del group
     return seen
 
 

@@ -9,9 +9,9 @@ or of matrix products
     Layer, M, N, K,
 
 Which of the two it is follows from the header where that names its columns, else from the number of columns. The
-meaning of a row is SCALE-Sim's (v2, ``topology_utils.py``): inputs are padded beforehand, a last window that leaves the
-map counts (``ceil((height - filter + stride) / stride)`` lines), and ``DP`` in a layer's name means depthwise: every
-channel by itself with `filters` filters. Reading is lenient: the trailing comma, header, blank lines, comments behind
+meaning of a row is SCALE-Sim's (v2, ``topology_utils.py``): inputs are padded beforehand, windows follow each other until
+the map is covered (``ceil((height - filter + stride) / stride)`` lines, of which the last may leave it; `notes` say so),
+and ``DP`` in a layer's name means depthwise: every channel by itself with `filters` filters. Reading is lenient: the trailing comma, header, blank lines, comments behind
 ``#``, byte-order mark, quotes, spaces and a second stride may be there or not. What a row says and this reader does not
 keep (sparsity) is named in `notes`.
 """
@@ -67,11 +67,17 @@ class ConvShape:
 
     @property
     def outputs(self) -> tuple[int, int]:
-        """Lines and columns of the output; a window that begins inside the map counts."""
+        """Lines and columns of the output: windows until the map is covered."""
         return (
             -(-(self.height - self.kernel[0]) // self.stride[0]) + 1,
             -(-(self.width - self.kernel[1]) // self.stride[1]) + 1,
         )
+
+    @property
+    def leaves(self) -> bool:
+        """Whether the last windows leave the map."""
+        sizes = (self.height, self.width)
+        return any((size - k) % s for size, k, s in zip(sizes, self.kernel, self.stride, strict=True))
 
     @property
     def macs(self) -> int:
@@ -154,7 +160,16 @@ def parse_topology(text: str, origin: str, name: str = "topology") -> Topology:
     if len(rows) > MAX_LAYERS:
         raise ValueError(f"topology {origin} has {len(rows)} layers, at most {MAX_LAYERS} are read; split the file")
     reader = _Reader(origin, header, _columns_of(origin, header, rows))
-    return Topology(name, tuple(reader.shape(line, cells) for line, cells in rows), tuple(reader.notes))
+    layers = tuple(reader.shape(line, cells) for line, cells in rows)
+    return Topology(name, layers, (*reader.notes, *_leaving(layers)))
+
+
+def _leaving(layers: tuple[Shape, ...]) -> list[str]:
+    """Note the layers whose last windows leave the map, which a convolution without padding would not count."""
+    names = [shape.name for shape in layers if isinstance(shape, ConvShape) and shape.leaves]
+    if not names:
+        return []
+    return [f"{len(names)} layer(s) have windows that leave the map, counted as SCALE-Sim does, {names[0]} the first"]
 
 
 def _rows(text: str, origin: str) -> Iterator[tuple[int, list[str]]]:

@@ -138,9 +138,7 @@ def _in_vectors(rule: int, counted: bool) -> Any:
             bits = vectors.load(mask, args[6], args[5])
             with cgutils.for_range(builder, rows):
                 source, target, factor, x = (builder.load(place) for place in places)
-                multiplier = builder.load(
-                    builder.gep(context.make_array(xs)(context, builder, args[3]).data, [x])
-                )
+                multiplier = builder.load(builder.gep(context.make_array(xs)(context, builder, args[3]).data, [x]))
                 product = builder.mul(vectors.spread(multiplier), vectors.load(factors, args[2], factor))
                 exact = builder.add(vectors.load(sums, args[0], source), product)
                 held = vectors.obey(exact, args[7], rule) if rule else exact
@@ -176,9 +174,7 @@ def _called(builder: Any, name: str, vector: Any) -> Any:
 def _copy(_typing: Any, source: Any, at: Any, target: Any, to: Any, count: Any) -> Any:
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         ends = ((source, args[0], args[1]), (target, args[2], args[3]))
-        places = [
-            builder.gep(context.make_array(kind)(context, builder, array).data, [i]) for kind, array, i in ends
-        ]
+        places = [builder.gep(context.make_array(kind)(context, builder, array).data, [i]) for kind, array, i in ends]
         cgutils.raw_memmove(builder, places[1], places[0], args[4], source.dtype.bitwidth // 8)
         return context.get_dummy_value()
 

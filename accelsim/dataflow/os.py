@@ -4,13 +4,10 @@ Folds run column tile by column tile, within one row tile by row tile; each take
 outside the array. `accelsim.dataflow.os_kernel` describes the registers.
 """
 
-# mypy: disable-error-code="no-untyped-def"
-
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from accelsim.arith import apply_overflow
@@ -29,8 +26,8 @@ from accelsim.dataflow.base import (
     fold_table,
     lane_dtype,
 )
+from accelsim.dataflow.lanes import aligned, pitch
 from accelsim.dataflow.os_toggles import toggles
-from accelsim.dataflow.skew import aligned, double
 
 
 def folds(gemm: Gemm, array: ArrayShape, stream_tile: int | None = None) -> NDArray[Any]:
@@ -99,16 +96,6 @@ def counts(gemm: Gemm, array: ArrayShape, stream_tile: int | None = None) -> Cou
     )
 
 
-@njit(cache=True)
-def _skew_lines(values, skewed):
-    """skewed[tile, group + i, lane, i] = values[tile * lines + i, k], k = group * lanes + lane."""
-    count, _, lanes, lines = skewed.shape
-    for tile in range(count):
-        for i in range(min(lines, values.shape[0] - tile * lines)):
-            for k in range(values.shape[1]):
-                skewed[tile, k // lanes + i, k % lanes, i] = values[tile * lines + i, k]
-
-
 @dataclass(frozen=True)
 class Layout:
     """A job in the engine's terms.
@@ -163,28 +150,28 @@ def register(job: Job, activity: bool = False) -> RegisterRun:
         Whether toggles, zero operands and register writes are counted on the way.
     """
     layout, array, gemm = lay_out(job), job.array, job.operands.gemm
+    dtype = lane_dtype(layout.bound, job.accumulation.acc_bits, bool(layout.rule) or activity)
     shape = _shape(job, layout, activity)
-    dtype = lane_dtype(layout.bound, shape.bits, bool(shape.rule) or activity)
     table = folds(gemm, array, job.stream_tile)
-    span = int(table["length"][0]) + max(array.rows, array.cols) - 1
     plan = np.stack([table[name] for name in ("m0", "length", "m0", "m1", "n0", "n1", "n0")], axis=1)
-    plan[:, 0] = plan[:, 0] // array.rows * span
-    plan[:, 6] = plan[:, 6] // array.cols * span
-    bias = np.zeros(ceil_div(gemm.n, array.cols) * array.cols, dtype=dtype)
+    plan[:, 0] = plan[:, 0] // array.rows * plan[:, 1]
+    plan[:, 6] = plan[:, 6] // array.cols * plan[:, 1]
+    tiles = ceil_div(gemm.m, array.rows), ceil_div(gemm.n, array.cols)
+    bias = np.zeros(tiles[1] * array.cols, dtype=dtype)
     bias[: gemm.n] = layout.bias
-    padded = ceil_div(gemm.m, array.rows) * array.rows, len(bias)
+    wires = aligned(tiles[1] * shape.pitch, dtype).reshape(tiles[1], -1)
+    wires[:, : array.cols] = bias.reshape(tiles[1], -1)
+    padded = tiles[0] * array.rows, tiles[1] * array.cols
     data = kernel.Data(
-        lines_x=_skewed(layout.x, span, array.products_per_pe, array.rows),
-        lines_w=_skewed(layout.w, span, array.products_per_pe, array.cols),
-        valid_x=_skewed(_marks(layout.x, array, activity), span, array.products_per_pe, array.rows),
-        valid_w=_skewed(_marks(layout.w, array, activity), span, array.products_per_pe, array.cols),
-        bias=bias,
+        lines_x=_lines_x(layout.x, shape),
+        lines_w=_lines_w(layout.w, shape),
+        bias=wires.reshape(-1),
         outputs=np.zeros(padded, dtype=np.int64),
         events=np.zeros(padded, dtype=np.int64),
     )
-    state, tally = np.zeros(6, dtype=np.int64), np.zeros(len(kernel.TALLY), dtype=np.int64)
+    state, tally = np.zeros(kernel.STATE_SIZE, dtype=np.int64), np.zeros(len(kernel.TALLY), dtype=np.int64)
     started = np.zeros(len(plan), dtype=np.int64)
-    stepped = int(kernel.run(_planes(shape, dtype), shape, data, plan, state, started, tally))
+    stepped = int(kernel.run(_planes(job, shape, dtype), shape, data, plan, state, started, tally))
     used = (slice(0, gemm.m), slice(0, gemm.n))
     return RegisterRun(
         outputs=data.outputs[used].copy(),
@@ -196,69 +183,63 @@ def register(job: Job, activity: bool = False) -> RegisterRun:
     )
 
 
-def _marks(values: NDArray[np.int32], array: ArrayShape, activity: bool) -> NDArray[np.int32]:
-    """Mark every element 1, and 3 in product lane 0; nothing unless activity is counted."""
-    if not activity:
-        return np.zeros((0, values.shape[1]), dtype=np.int32)
-    lane = np.arange(values.shape[1]) % array.products_per_pe
-    return np.broadcast_to(np.where(lane == 0, 3, 1).astype(np.int32), values.shape).copy()
+def _lines_x(x: NDArray[np.int32], shape: kernel.Shape) -> NDArray[np.int32]:
+    """Return ``[m, k]`` as ``[tile, t, x pitch]``, row by row of a tile lane by lane; flat, zeros around it."""
+    tiles, length = ceil_div(len(x), shape.rows), ceil_div(shape.k, shape.lanes)
+    padded = np.zeros((tiles * shape.rows, length * shape.lanes), dtype=np.int32)
+    padded[: len(x), : shape.k] = x
+    lines = aligned(tiles * length * shape.x_pitch, np.int32).reshape(tiles, length, -1)
+    by_row = padded.reshape(tiles, shape.rows, length, shape.lanes).transpose(0, 2, 1, 3)
+    lines[:, :, : shape.rows * shape.lanes] = by_row.reshape(tiles, length, -1)
+    return lines.reshape(-1)
 
 
-def _skewed(values: NDArray[np.int32], span: int, lanes: int, lines: int) -> NDArray[np.int32]:
-    """Skew ``[line, k]`` by line into ``[u, lanes, lines]``, tile by tile, zeros around it."""
-    tiles = ceil_div(len(values), lines)
-    skewed = np.zeros((tiles, span, lanes, lines), dtype=np.int32)
-    _skew_lines(values, skewed)
-    return skewed.reshape(-1, lanes, lines)
+def _lines_w(w: NDArray[np.int32], shape: kernel.Shape) -> NDArray[np.int32]:
+    """Return ``[n, k]`` as ``[tile, t, lane, pitch]``; flat, zeros around it."""
+    tiles, length = ceil_div(len(w), shape.cols), ceil_div(shape.k, shape.lanes)
+    padded = np.zeros((tiles * shape.cols, length * shape.lanes), dtype=np.int32)
+    padded[: len(w), : shape.k] = w
+    lines = aligned(tiles * length * shape.lanes * shape.pitch, np.int32).reshape(tiles, length, shape.lanes, -1)
+    lines[..., : shape.cols] = padded.reshape(tiles, shape.cols, length, shape.lanes).transpose(0, 2, 3, 1)
+    return lines.reshape(-1)
 
 
 def _shape(job: Job, layout: Layout, activity: bool) -> kernel.Shape:
-    array, operands = job.array, job.operands
+    array = job.array
     return kernel.Shape(
         rows=array.rows,
         cols=array.cols,
         lanes=array.products_per_pe,
         depth=array.pipeline_depth,
         banks=job.banks,
-        bits=job.accumulation.acc_bits,
+        pitch=pitch(array.cols),
+        x_pitch=pitch(array.rows * array.products_per_pe),
+        k=job.operands.gemm.k,
         rule=layout.rule,
-        x_mask=(1 << operands.act_bits) - 1,
-        w_mask=(1 << operands.weight_bits) - 1,
+        half=1 << (job.accumulation.acc_bits - 1) if layout.rule else 0,
         activity=activity,
     )
 
 
-def _planes(shape: kernel.Shape, dtype: type[np.integer[Any]]) -> kernel.Planes:
+def _planes(job: Job, shape: kernel.Shape, dtype: type[np.integer[Any]]) -> kernel.Planes:
     """Allocate the registers, all zero: the state after reset."""
-    column, cells = shape.lanes * shape.rows, (shape.cols, shape.rows)
-    side = (shape.cols + 1) * column
-    x, w = double(side, column, np.int32), double(side, 1, np.int32)
-    marked = side if shape.activity else column
-    x_valid, w_valid = double(marked, column, np.int32), double(marked, 1, np.int32)
-    by_cell = (2, shape.cols + 1, shape.lanes, shape.rows)
-    sums = aligned(shape.cols * shape.rows, dtype)
-    idle = sums if shape.banks == 1 else aligned(shape.cols * shape.rows, dtype)
+    cells, size = shape.rows * shape.pitch, shape.lanes * shape.pitch
+    sums, bits = shape.banks * cells + 2 * shape.pitch, job.accumulation.acc_bits
+    mask, mask_x, mask_w = aligned(shape.pitch, dtype), aligned(shape.x_pitch, np.int32), aligned(size, np.int32)
+    mask[:] = (1 << bits) - 1 if bits < 8 * mask.itemsize else -1
+    mask_x[:], mask_w[:] = (1 << job.operands.act_bits) - 1, (1 << job.operands.weight_bits) - 1
     return kernel.Planes(
-        x_in=x[0],
-        x_reg=x[1],
-        w_in=w[0],
-        w_reg=w[1],
-        x_valid_in=x_valid[0],
-        x_valid_reg=x_valid[1],
-        w_valid_in=w_valid[0],
-        w_valid_reg=w_valid[1],
-        x_cells=x[0].reshape(by_cell),
-        w_cells=w[0].reshape(by_cell),
-        sums=sums.reshape(cells),
-        flat_sums=sums,
-        idle=idle.reshape(cells),
-        events=np.zeros(cells, dtype=dtype),
-        products=aligned(shape.depth * shape.cols * shape.rows, dtype).reshape(shape.depth, *cells),
-        before=np.zeros(cells, dtype=dtype),
-        last=np.zeros(shape.cols * shape.lanes, dtype=np.int32),
-        valid_last=np.zeros(shape.cols * shape.lanes, dtype=np.int32),
-        scratch=np.zeros(shape.rows + 1, dtype=dtype),
-        sum_mask=np.array([(1 << shape.bits) - 1 if shape.bits < 64 else -1], dtype=np.int64).astype(dtype),
+        sums=aligned(sums, dtype),
+        events=aligned(sums, dtype),
+        edge_x=aligned(kernel.edge_rows(shape.rows) * shape.x_pitch, np.int32),
+        edge_w=aligned(kernel.edge_rows(shape.rows) * size, np.int32),
+        moving_x=aligned(2 * shape.x_pitch, np.int32),
+        moving_w=aligned(2 * size, np.int32),
+        products=aligned(shape.depth * cells + shape.pitch, dtype),
+        ones=np.ones(1, dtype=np.int32),
+        mask=mask,
+        mask_x=mask_x,
+        mask_w=mask_w,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.arith import apply_overflow
+from accelsim.arith import IntArray, apply_overflow
 from accelsim.dataflow import stationary_kernel as kernel
 from accelsim.dataflow.base import (
     RULE_CODES,
@@ -29,7 +29,7 @@ from accelsim.dataflow.base import (
     fold_table,
     lane_dtype,
 )
-from accelsim.dataflow.skew import Skew, aligned, double
+from accelsim.dataflow.lanes import aligned, pitch
 
 
 @dataclass(frozen=True)
@@ -135,10 +135,8 @@ class Layout:
 
     Parameters
     ----------
-    stream
-        int32 ``[t, k]``.
-    still
-        int32 ``[k, c]``, zeros up to whole folds.
+    stream, still
+        int32 ``[t, k]`` and ``[k, c]``, zeros up to whole folds.
     bias, bias_events
         int64 ``[n]``: what the accumulator starts with, and overflows on loading it.
     table
@@ -165,9 +163,8 @@ def lay_out(roles: Roles, job: Job) -> Layout:
     rules, array, gemm = job.accumulation, job.array, job.operands.gemm
     a, w = job.operands.a, job.operands.w
     stream, column = (a, w) if roles.weights_stay else (w.T, a.T)
-    padded = _round_up(gemm.k, array.rows * array.products_per_pe), _round_up(column.shape[1], array.cols)
-    still = np.zeros(padded, dtype=np.int32)
-    still[: gemm.k, : column.shape[1]] = column
+    depth = _round_up(gemm.k, array.rows * array.products_per_pe)
+    still = _padded(column, depth, _round_up(column.shape[1], array.cols))
     bias = np.zeros(gemm.n, np.int64) if job.operands.bias is None else job.operands.bias.astype(np.int64)
     held, overflowed = apply_overflow(bias, rules.acc_bits, rules.acc_overflow)
     plan = folds(roles, gemm, array, job.stream_tile)
@@ -176,7 +173,7 @@ def lay_out(roles: Roles, job: Job) -> Layout:
     largest = max(abs(int(stream.min())), abs(int(stream.max())))
     sum_rule, memory_rule, sum_bound, bound = _rules(job, largest, still, int(np.abs(bias).max()))
     return Layout(
-        np.ascontiguousarray(stream, dtype=np.int32),
+        _padded(stream, len(stream), depth),
         still,
         held,
         overflowed.astype(np.int64),
@@ -201,28 +198,35 @@ def register(roles: Roles, job: Job, activity: bool = False) -> RegisterRun:
         Whether toggles, zero operands and register writes are counted on the way.
     """
     layout, gemm = lay_out(roles, job), job.operands.gemm
+    lanes = lane_dtype(layout.bound, job.accumulation.psum_bits, bool(layout.sum_rule) or activity)
     shape = _shape(roles, job, layout, activity)
-    skew = Skew.of(layout.table, len(layout.stream), job.array)
     width = getattr(gemm, roles.column)
-    lanes = lane_dtype(layout.bound, shape.sum_bits, bool(shape.sum_rule) or activity)
-    memory = skew.memory(layout.bias.astype(lanes), width, per_column=roles.weights_stay)
-    nothing = np.zeros((0, job.array.cols), dtype=lanes)
+    memory = _memory(layout.bias.astype(lanes), len(layout.stream), width, shape, roles.weights_stay)
+    nothing = aligned(shape.pitch, lanes)
     data = kernel.Data(
-        stream=skew.stream(layout.stream),
-        still=layout.still,
-        memory=memory,
-        hop_events=np.zeros_like(memory) if shape.sum_rule else nothing,
-        memory_events=np.zeros_like(memory) if shape.memory_rule else nothing,
+        stream=layout.stream.reshape(-1),
+        stream_pitch=layout.stream.shape[1],
+        still=layout.still.reshape(-1),
+        still_pitch=layout.still.shape[1],
+        memory=memory.reshape(-1),
+        hop_events=np.zeros_like(memory).reshape(-1) if shape.sum_rule else nothing,
+        memory_events=np.zeros_like(memory).reshape(-1) if shape.memory_rule else nothing,
     )
-    state, tally = np.zeros(8, dtype=np.int64), np.zeros(len(kernel.TALLY), dtype=np.int64)
+    folds_placed = np.empty((len(layout.table), 7), dtype=np.int64)
+    folds_placed[:, :6] = layout.table
+    folds_placed[:, 6] = layout.table[:, 4] // shape.cols * len(layout.stream) + layout.table[:, 0]
+    state, tally = np.zeros(kernel.STATE_SIZE, dtype=np.int64), np.zeros(len(kernel.TALLY), dtype=np.int64)
     started = np.zeros((2, len(layout.table)), dtype=np.int64)
-    stepped = int(kernel.run(_planes(shape, lanes), shape, data, skew.table, state, started, tally))
+    planes = _planes(shape, lanes, job, roles.weights_stay)
+    stepped = int(kernel.run(planes, shape, data, folds_placed, state, started, tally))
 
-    def by_output(skewed: NDArray[Any]) -> NDArray[np.int64]:
-        if not len(skewed):
+    def by_output(values: NDArray[Any]) -> NDArray[np.int64]:
+        if values is nothing:
             return np.zeros((gemm.m, gemm.n), dtype=np.int64)
-        values = skew.gather(skewed, width)
-        return values if roles.weights_stay else np.ascontiguousarray(values.T)
+        tiles = values.reshape(memory.shape)[:, :, : shape.cols]
+        if roles.weights_stay:
+            return tiles.transpose(1, 0, 2).reshape(gemm.m, -1)[:, : gemm.n].astype(np.int64)
+        return tiles.transpose(0, 2, 1).reshape(-1, gemm.n)[: gemm.m].astype(np.int64)
 
     return RegisterRun(
         outputs=by_output(data.memory),
@@ -267,55 +271,50 @@ def _shape(roles: Roles, job: Job, layout: Layout, activity: bool) -> kernel.Sha
         lanes=array.products_per_pe,
         depth=array.pipeline_depth,
         banks=job.banks,
-        sum_bits=rules.psum_bits,
+        pitch=pitch(array.cols),
+        edge_pitch=pitch(array.rows * array.products_per_pe),
         sum_rule=layout.sum_rule,
-        memory_bits=rules.acc_bits,
+        sum_half=1 << (rules.psum_bits - 1) if layout.sum_rule else 0,
         memory_rule=layout.memory_rule,
-        stream_mask=act_mask if roles.weights_stay else weight_mask,
+        memory_half=1 << (rules.acc_bits - 1) if layout.memory_rule else 0,
         still_mask=weight_mask if roles.weights_stay else act_mask,
-        sum_mask=(1 << rules.psum_bits) - 1 if rules.psum_bits < 64 else -1,
         activity=activity,
     )
 
 
-def _planes(shape: kernel.Shape, lane_type: type[np.integer[Any]]) -> kernel.Planes:
+def _planes(shape: kernel.Shape, lanes: type[np.integer[Any]], job: Job, weights_stay: bool) -> kernel.Planes:
     """Allocate the registers, all zero: the state after reset."""
-    cells, column = shape.rows * shape.cols, shape.rows * shape.lanes
-    side = (shape.cols + 1) * column
-    moving = double(side, column, np.int32)
-    valid = double(side if shape.activity else column, column, np.int32)
-    sums = double(cells + shape.rows, 1, lane_type)
-    events = double(cells + shape.rows if shape.sum_rule else shape.rows, 1, lane_type)
-    by_cell = (shape.cols, shape.lanes, shape.rows)
-    banks = aligned(shape.banks * cells * shape.lanes, np.int32).reshape(shape.banks, *by_cell)
-    inner = aligned(cells, lane_type)
-    inner[:] = np.tile(np.where(np.arange(shape.rows) == 0, 0, -1), shape.cols)
-    selected = banks[0] if shape.banks == 1 else aligned(cells * shape.lanes, np.int32).reshape(by_cell)
-    useful = np.zeros(by_cell if shape.activity else (0, *by_cell[1:]), dtype=np.int32)
-    products = aligned(shape.depth * cells, lane_type).reshape(shape.depth, cells)
+    cells, regions, sum_bits = shape.rows * shape.pitch, shape.banks + 1, job.accumulation.psum_bits
+    moving_mask = aligned(shape.edge_pitch, np.int32)
+    moving_mask[:] = (1 << (job.operands.act_bits if weights_stay else job.operands.weight_bits)) - 1
+    moving_mask[shape.rows * shape.lanes :] = 0
+    mask = aligned(shape.pitch, lanes)
+    mask[:] = (1 << sum_bits) - 1 if sum_bits < 8 * mask.itemsize else -1
     return kernel.Planes(
-        moving_in=moving[0],
-        moving_reg=moving[1],
-        valid_in=valid[0],
-        valid_reg=valid[1],
-        sum_in=sums[0],
-        sum_reg=sums[1],
-        event_in=events[0],
-        event_reg=events[1],
-        banks=banks,
-        selected=selected,
-        useful=useful,
-        inner=inner,
-        products=products,
-        moving_cells=moving[0].reshape(2, shape.cols + 1, shape.lanes, shape.rows),
-        sum_cells=sums[1].reshape(2, -1, shape.rows),
-        event_cells=events[1].reshape(2, -1, shape.rows),
-        product_cells=products.reshape(shape.depth, shape.cols, shape.rows),
-        flat_selected=selected.reshape(-1),
-        flat_useful=useful.reshape(-1),
-        scratch=np.zeros(shape.rows + 1, dtype=np.int32),
-        sum_mask=np.array([shape.sum_mask], dtype=np.int64).astype(lane_type),
+        sums=aligned(cells + shape.pitch, lanes),
+        events=aligned(cells + shape.pitch, lanes),
+        chain=aligned(regions * cells * shape.lanes, np.int32),
+        edge=aligned(kernel.edge_rows(shape.rows) * shape.edge_pitch, np.int32),
+        moving=aligned(2 * shape.edge_pitch, np.int32),
+        moving_mask=moving_mask,
+        products=aligned(shape.depth * cells + shape.pitch, lanes),
+        ones=np.ones(1, dtype=np.int32),
+        mask=mask,
+        zeros=np.zeros(regions * shape.rows * shape.lanes, dtype=np.int64),
     )
+
+
+def _memory(initial: NDArray[Any], length: int, width: int, shape: kernel.Shape, per_column: bool) -> NDArray[Any]:
+    """Return the accumulator memory ``[tile, t, pitch]``, holding an initial value per column or per element."""
+    tiles = ceil_div(width, shape.cols)
+    memory = aligned(tiles * length * shape.pitch, initial.dtype.type).reshape(tiles, length, shape.pitch)
+    if per_column:
+        padded = np.zeros(tiles * shape.cols, dtype=initial.dtype)
+        padded[:width] = initial
+        memory[:, :, : shape.cols] = padded.reshape(tiles, 1, shape.cols)
+    else:
+        memory[:, :, : shape.cols] = initial[:, None]
+    return memory
 
 
 def _toggles(roles: Roles, tally: NDArray[np.int64]) -> Toggles:
@@ -340,7 +339,7 @@ def _counts(roles: Roles, job: Job, tally: NDArray[np.int64]) -> Counts:
         macs=seen["macs"],
         weight_register_writes=seen[f"{still}_writes"],
         activation_register_writes=seen[f"{moving}_writes"],
-        psum_register_writes=seen["sum_writes"] // job.array.products_per_pe,
+        psum_register_writes=seen["sum_writes"],
         weight_buffer_reads=seen[f"{still}_reads"],
         activation_buffer_reads=seen[f"{moving}_reads"],
         bias_reads=closed.bias_reads,
@@ -353,6 +352,12 @@ def _chunk(length: int, stream_tile: int | None) -> int:
     if stream_tile is not None and stream_tile < 1:
         raise ValueError(f"stream_tile must be >= 1 (got {stream_tile})")
     return length if stream_tile is None else min(stream_tile, length)
+
+
+def _padded(values: IntArray, rows: int, columns: int) -> NDArray[np.int32]:
+    result = np.zeros((rows, columns), dtype=np.int32)
+    result[: values.shape[0], : values.shape[1]] = values
+    return result
 
 
 def _round_up(value: int, step: int) -> int:

@@ -18,9 +18,17 @@ PE (r, c) selects it from cycle s + r + c on.
 fold f + 1 loads from the cycle in which fold f starts to stream, and streams once loaded and fold f's last element is
 in. The controller decides this cycle by cycle; no cycle is computed.
 
-Planes are flat, ordered (column, product lane, row): a hop to the right is a copy between aligned columns, a hop down
-is an offset of one, so both vectorise, and what enters in a cycle is contiguous (written element by element it would
-stall the vector loads that follow). Two sets of planes alternate, as the two sides of the clock edge.
+Time. All that a column does, the column to its right does one cycle later, on the same streamed operands. So a *step*
+is one clock edge of every PE, column c in cycle step + c: a row of PEs is then a vector that shares one operand. After
+the last sum of column 0 come cols - 1 steps in which the columns still running, one fewer each time, are counted.
+
+Steps in which nothing begins or ends are run by `_stream_on`, all others by `_step`; both clock every sum.
+
+Registers that only shift are kept as what went into them: ``edge`` has the operands that entered the rows' delay
+lines, newest at row `place`, so that row r's moving registers take ``edge[place - r, r]``; ``chain`` has a fold's
+stationary operands in the order in which they were shifted in, so that row r holds ``chain[j - r]`` after load step
+j >= r. Sums are held and clocked, one by one. What an operand does to the moving registers and multipliers of its row
+is counted when it enters: it passes all of them.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -31,6 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.dataflow.jit import compiled, flips
+from accelsim.dataflow.lanes import LANES, clock, copy
 
 TALLY = (
     "stationary_toggles",
@@ -52,358 +61,316 @@ _MACS, _ZERO_MOVING, _ZERO_STILL, _ZERO_EITHER = 3, 4, 5, 6
 _MOVING_WRITES, _SUM_WRITES, _STILL_WRITES = 7, 8, 9
 _MOVING_READS, _STILL_READS, _MEMORY_WRITES = 10, 11, 12
 
+_STEP, _LOADS, _STREAMS, _COLLECTED, _PLACE, _SHIFT_TOGGLES, _SHIFT_WRITES = range(7)
+STATE_SIZE = 7
+"""state[.] = step, folds begun to load and to stream, folds collected, newest row of the edge, and what one more step
+of the load chains toggles and writes below their top row."""
+
 
 class Planes(NamedTuple):
-    """The array's registers. The first index of a double plane is the side of the clock edge: cycle mod 2 holds.
+    """The array's registers, flat, rows of `pitch` columns."""
 
-    `*_in[side]` is what arrives at each PE, `*_reg[side]` what its register holds: two views of one memory, shifted by
-    the hop.
-    """
-
-    moving_in: NDArray[Any]  # [2, (cols + 1) * lanes * rows]
-    moving_reg: NDArray[Any]
-    valid_in: NDArray[Any]  # 3 beside an element of a stream, else 0; only where activity is counted
-    valid_reg: NDArray[Any]
-    sum_in: NDArray[Any]  # [2, >= cols * rows]
-    sum_reg: NDArray[Any]
-    event_in: NDArray[Any]  # overflows met by the sum beside it
-    event_reg: NDArray[Any]
-    banks: NDArray[Any]  # [banks, cols, lanes, rows]
-    selected: NDArray[Any]  # [cols, lanes, rows], the output of the bank multiplexer
-    useful: NDArray[Any]  # [cols, lanes, rows]: bit 0 row and lane hold an element, bit 1 column in use
-    inner: NDArray[Any]  # [cols * rows]: 0 in row 0, which adds to zero, else -1
-    products: NDArray[Any]  # [depth, cols * rows]: index 0 the multiplier's output, then its pipeline registers
-    moving_cells: NDArray[Any]  # the same memory: moving_in as [2, cols + 1, lanes, rows]
-    sum_cells: NDArray[Any]  # sum_reg as [2, cols, rows]
-    event_cells: NDArray[Any]
-    product_cells: NDArray[Any]  # [depth, cols, rows]
-    flat_selected: NDArray[Any]
-    flat_useful: NDArray[Any]
-    scratch: NDArray[Any]  # [rows + 1]
-    sum_mask: NDArray[Any]  # [1], of the sums' type: the bits of a sum register
+    sums: NDArray[Any]  # [1 + rows, pitch]: a row of zeros, then the sum registers
+    events: NDArray[Any]  # overflows met by the sum beside it
+    chain: NDArray[Any]  # [banks + 1, rows, lanes, pitch]: the folds' stationary operands, row rows - 1 first
+    edge: NDArray[Any]  # [edge rows, edge pitch]
+    moving: NDArray[Any]  # [2, edge pitch]: what entered last, that is column 0's moving registers; a row of zeros
+    moving_mask: NDArray[Any]  # [edge pitch]: the bits of a moving register
+    products: NDArray[Any]  # [1 + depth * rows, pitch]: a row of zeros, then by stage what the multipliers put out
+    ones: NDArray[Any]  # [1]
+    mask: NDArray[Any]  # [pitch], of the sums' type: the bits of a sum register in a column that is counted
+    zeros: NDArray[Any]  # [banks + 1, rows, lanes]: zeros among a row's stationary operands in columns in use
 
 
 class Shape(NamedTuple):
-    """Sizes and rules."""
+    """Sizes and rules; `sum_half`, `memory_half` are half of the ranges."""
 
     rows: int
     cols: int
     lanes: int
     depth: int
     banks: int
-    sum_bits: int
+    pitch: int
+    edge_pitch: int
     sum_rule: int
-    memory_bits: int
+    sum_half: int
     memory_rule: int
-    stream_mask: int
+    memory_half: int
     still_mask: int
-    sum_mask: int
     activity: bool
 
 
 class Data(NamedTuple):
-    """Operands padded with zeros to whole folds, and the accumulator memory with its overflow maps.
+    """Operands padded with zeros to whole folds, and the accumulator memory with its overflow maps, all flat."""
 
-    The stream and the memory lie skewed, as the edges of the array see them: fold after fold, in stream row u the
-    element u - r for row r, in memory row u the sum of element u - c for column c.
-    """
-
-    stream: NDArray[Any]  # [u, lanes * rows]
+    stream: NDArray[Any]  # [t, k]
+    stream_pitch: int
     still: NDArray[Any]  # [k, c]
-    memory: NDArray[Any]  # [u, cols], holds the bias at the start
-    hop_events: NDArray[Any]  # [u, cols]
-    memory_events: NDArray[Any]  # [u, cols]
+    still_pitch: int
+    memory: NDArray[Any]  # [column tile, t, pitch], holds the bias at the start
+    hop_events: NDArray[Any]  # as memory
+    memory_events: NDArray[Any]
 
 
-@compiled
-def _multiply_add(moving_in, moving_reg, still, sum_in, sum_reg, inner, side):
-    """One clock edge of all PEs with one product and one MAC stage: multiply, add, hop down, hop right."""
-    for i in range(still.size):
-        x = moving_in[side, i]
-        moving_reg[1 - side, i] = x
-        sum_reg[1 - side, i] = (sum_in[side, i] & inner[i]) + x * still[i]
-
-
-@compiled
-def _multiply(moving, still, products, side):
-    """Product registers shift, then every multiplier puts out the exact sum over its lanes.
-
-    moving[2, > cols, lanes, rows], still[cols, lanes, rows], products[depth, cols, rows].
-    """
-    cols, lanes, rows = still.shape
-    for stage in range(products.shape[0] - 1, 0, -1):
-        for c in range(cols):
-            for r in range(rows):
-                products[stage, c, r] = products[stage - 1, c, r]
-    for c in range(cols):
-        for r in range(rows):
-            products[0, c, r] = moving[side, c, 0, r] * still[c, 0, r]
-        for lane in range(1, lanes):
-            for r in range(rows):
-                products[0, c, r] += moving[side, c, lane, r] * still[c, lane, r]
-
-
-@compiled
-def _hop(moving_in, moving_reg, still, side):
-    """One clock edge of the moving registers."""
-    for i in range(still.size):
-        moving_reg[1 - side, i] = moving_in[side, i]
-
-
-@compiled
-def _add(products, sum_in, sum_reg, inner, side):
-    """One clock edge of the sum registers, given the products that have reached the adders: the last stage's."""
-    last = products.shape[0] - 1
-    for i in range(inner.size):
-        sum_reg[1 - side, i] = (sum_in[side, i] & inner[i]) + products[last, i]
-
-
-@compiled
-def _obey(planes, shape, side):
-    """Bring the new sums into range; overflows are counted along with the sum that they befell."""
-    sum_reg, event_in, event_reg, inner = planes.sum_reg, planes.event_in, planes.event_reg, planes.inner
-    half = np.int64(1) << (shape.sum_bits - 1)
-    if shape.sum_rule == 1:
-        for i in range(inner.size):
-            s = sum_reg[1 - side, i]
-            sum_reg[1 - side, i] = ((s + half) & (half + half - 1)) - half
-            event_reg[1 - side, i] = (event_in[side, i] & inner[i]) + (1 if sum_reg[1 - side, i] != s else 0)
-    else:
-        for i in range(inner.size):
-            s = sum_reg[1 - side, i]
-            sum_reg[1 - side, i] = min(max(s, -half), half - 1)
-            event_reg[1 - side, i] = (event_in[side, i] & inner[i]) + (1 if sum_reg[1 - side, i] != s else 0)
-
-
-@compiled
-def _sum_toggles(sum_reg, mask, size):
-    """Bits in which the sum registers differ across the clock edge."""
-    total = np.int32(0)
-    for i in range(size):
-        total = np.int32(total + np.int32(flips(sum_reg[0, i], sum_reg[1, i], mask[0])))
-    return np.int64(total)
-
-
-@compiled
-def _watch(planes, mask, tally, side):
-    """Count what the coming clock edge does to the moving registers and the MACs; move the valid bits along."""
-    moving_in, moving_reg, still, useful = planes.moving_in, planes.moving_reg, planes.flat_selected, planes.flat_useful
-    valid_in, valid_reg, lane_mask = planes.valid_in, planes.valid_reg, np.int32(mask)
-    toggles, macs, writes, columns = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
-    zero_x, zero_w, zero_xw = np.int32(0), np.int32(0), np.int32(0)
-    for i in range(still.size):
-        valid = valid_in[side, i]
-        valid_reg[1 - side, i] = valid
-        flags = np.int32(valid & useful[i])
-        toggles = np.int32(toggles + flips(moving_reg[side, i], moving_in[side, i], lane_mask))
-        mac = np.int32(1) if flags == 3 else np.int32(0)
-        x = mac if moving_in[side, i] == 0 else np.int32(0)
-        w = mac if still[i] == 0 else np.int32(0)
-        macs = np.int32(macs + mac)
-        zero_x = np.int32(zero_x + x)
-        zero_w = np.int32(zero_w + w)
-        zero_xw = np.int32(zero_xw + np.int32(x | w))
-        writes = np.int32(writes + np.int32(flags & 1))
-        columns = np.int32(columns + np.int32(flags >> 1))
-    tally[_MOVING_TOGGLES] += toggles
-    tally[_MACS] += macs
-    tally[_ZERO_MOVING] += zero_x
-    tally[_ZERO_STILL] += zero_w
-    tally[_ZERO_EITHER] += zero_xw
-    tally[_MOVING_WRITES] += writes
-    tally[_SUM_WRITES] += columns
-
-
-@compiled
-def _feed(moving_in, stream, row, side):
-    """Present a row of the skewed stream at column 0: zeros beside its fold leave another fold's elements alone."""
-    for i in range(stream.shape[1]):
-        moving_in[side, i] |= stream[row, i]
-
-
-@compiled
-def _feed_valid(valid_in, shape, folds, f, age, tally, side):
-    """Send valid bits along with a fold's elements, and count the elements read."""
-    length, k0, k1, rows, lanes = folds[f, 1], folds[f, 2], folds[f, 3], shape.rows, shape.lanes
-    for r in range(max(0, age - length + 1), min(rows, age + 1)):
-        for lane in range(lanes):
-            valid_in[side, lane * rows + r] = 3
-            tally[_MOVING_READS] += 1 if k0 + r * lanes + lane < k1 else 0
-
-
-@compiled
-def _watch_cycle(planes, shape, data, folds, state, started, tally):
-    """Count what the coming clock edge does, and send valid bits along with the stream."""
-    cycle, side = state[0], state[0] & 1
-    for i in range(shape.lanes * shape.rows):
-        planes.valid_in[side, i] = 0
-    for f in range(state[5], state[2]):
-        _feed_valid(planes.valid_in, shape, folds, f, cycle - started[1, f], tally, side)
-    _watch(planes, shape.stream_mask, tally, side)
-    for f in range(state[3], state[1]):
-        _watch_load(planes.banks, data.still, folds, f, cycle - started[0, f], shape.still_mask, tally)
-
-
-@compiled
-def _select(banks, selected, useful, folds, f, age):
-    """Turn the PEs of one anti-diagonal, r + c = age, to the bank of fold f. useful has no columns unless watched."""
-    k0, k1, c0, c1 = folds[f, 2], folds[f, 3], folds[f, 4], folds[f, 5]
-    count, cols, lanes, rows = banks.shape
-    for c in range(max(0, age - rows + 1), min(cols, age + 1)):
-        r = age - c
-        for lane in range(lanes):
-            selected[c, lane, r] = banks[f % count, c, lane, r]
-            if useful.shape[0]:
-                useful[c, lane, r] = (1 if k0 + r * lanes + lane < k1 else 0) + (2 if c0 + c < c1 else 0)
-
-
-@compiled
-def _load(banks, scratch, still, folds, f, age):
-    """One clock edge of the load chains: column c is at step age - c, its rows 0 .. step take from above."""
-    k0, c0 = folds[f, 2], folds[f, 4]
-    count, cols, lanes, rows = banks.shape
-    bank = f % count
-    for c in range(max(0, age - rows + 1), min(cols, age + 1)):
-        step = age - c
-        for lane in range(lanes):
-            scratch[0] = still[k0 + (rows - 1 - step) * lanes + lane, c0 + c]
-            for r in range(rows):
-                scratch[r + 1] = banks[bank, c, lane, r]
-            for r in range(rows):
-                banks[bank, c, lane, r] = scratch[r] if r <= step else scratch[r + 1]
-
-
-@compiled
-def _watch_load(banks, still, folds, f, age, mask, tally):
-    """Count what `_load` is about to do."""
-    k0, k1, c0, c1 = folds[f, 2], folds[f, 3], folds[f, 4], folds[f, 5]
-    count, cols, lanes, rows = banks.shape
-    bank = f % count
-    for c in range(max(0, age - rows + 1), min(cols, age + 1)):
-        first = rows - 1 - (age - c)
-        for lane in range(lanes):
-            coming = still[k0 + first * lanes + lane, c0 + c]
-            toggles = np.int64(flips(banks[bank, c, lane, 0], coming, np.int32(mask)))
-            for r in range(1, age - c + 1):
-                toggles += flips(banks[bank, c, lane, r], banks[bank, c, lane, r - 1], np.int32(mask))
-            tally[_STILL_TOGGLES] += toggles
-            if c0 + c < c1:
-                tally[_STILL_READS] += 1 if k0 + first * lanes + lane < k1 else 0
-                tally[_STILL_WRITES] += max(0, (k1 - k0 - lane + lanes - 1) // lanes - first)
-
-
-@compiled
-def _read_bottom(cells, memory, row, first, last, side):
-    """Add to a memory row what the bottom row's registers hold in columns first .. last - 1. cells[2, cols, rows]."""
-    r = cells.shape[2] - 1
-    for c in range(max(0, first), last):
-        memory[row, c] += cells[side, c, r]
-
-
-@compiled
-def _obey_memory(memory, events, row, first, last, bits, rule):
-    """Bring what the memory has just added up into range."""
-    half = np.int64(1) << (bits - 1)
-    for c in range(max(0, first), last):
-        total = memory[row, c]
-        held = min(max(total, -half), half - 1)
-        if held != total:
-            events[row, c] += 1
-            memory[row, c] = held if rule == 2 else ((total + half) & (half + half - 1)) - half
-
-
-@compiled
-def _collect(planes, data, folds, state, started, shape, cycle):
-    """The accumulator memory takes what reached the bottom row at the end of `cycle`; return the sums it took.
-
-    Called a cycle later: reading registers just written would wait for them.
-    """
-    taken = 0
-    side = 1 - cycle & 1
-    for f in range(state[7], state[2]):
-        age = cycle - started[1, f] - (shape.rows - 1) - (shape.depth - 1)
-        row, first, last = folds[f, 6] + age, age - folds[f, 1] + 1, min(shape.cols, age + 1)
-        _read_bottom(planes.sum_cells, data.memory, row, first, last, side)
-        if shape.sum_rule:
-            _read_bottom(planes.event_cells, data.hop_events, row, first, last, side)
-        if shape.memory_rule:
-            _obey_memory(data.memory, data.memory_events, row, first, last, shape.memory_bits, shape.memory_rule)
-        taken += max(0, min(last, folds[f, 5] - folds[f, 4]) - max(0, first))
-        if age == folds[f, 1] + shape.cols - 2:
-            state[7] += 1
-    return taken
+def edge_rows(rows: int) -> int:
+    """Return the rows of operands that the edge keeps: its history is moved to the front when it is full."""
+    return 2 * rows + LANES
 
 
 @compiled
 def _control(state, started, folds, shape):
-    """Start what may start in this cycle, and pass over what has ended.
-
-    state = [cycle, folds begun to load, folds begun to stream, then the first fold still loading, turning PEs to its
-    bank, feeding, summing, being collected]; started[0, f], started[1, f] = cycle in which fold f began to load, to
-    stream.
-    """
-    cycle, rows, cols = state[0], shape.rows, shape.cols
-    loads, streams = state[1], state[2]
-    edge_free = streams == 0 or cycle - started[1, streams - 1] >= folds[streams - 1, 1]
-    if streams < loads and cycle - started[0, streams] >= rows and edge_free:
-        started[1, streams] = cycle
+    """Start what may start in this step: started[0, f], started[1, f] = step in which fold f began to load, stream."""
+    step, rows, loads, streams = state[_STEP], shape.rows, state[_LOADS], state[_STREAMS]
+    edge_free = streams == 0 or step - started[1, streams - 1] >= folds[streams - 1, 1]
+    if streams < loads and step - started[0, streams] >= rows and edge_free:
+        started[1, streams] = step
         streams += 1
-    free = streams == loads if shape.banks == 2 else state[6] == loads
+    free = streams == loads
+    if free and shape.banks == 1 and loads > 0:
+        last = started[1, loads - 1] + folds[loads - 1, 1] - 1 + rows - 1 + shape.depth - 1 + shape.cols - 1
+        free = step > last
     if loads < folds.shape[0] and free:
-        started[0, loads] = cycle
+        started[0, loads] = step
         loads += 1
-    state[1], state[2] = loads, streams
-    if state[3] < loads and cycle - started[0, state[3]] > rows + cols - 2:
-        state[3] += 1
-    if state[4] < streams and cycle - started[1, state[4]] > rows + cols - 2:
-        state[4] += 1
-    if state[5] < streams and cycle - started[1, state[5]] > folds[state[5], 1] + rows - 2:
-        state[5] += 1
+    state[_LOADS], state[_STREAMS] = loads, streams
 
 
 @compiled
-def _step(planes, shape, side):
-    """One clock edge of all moving and sum registers."""
-    if shape.lanes == 1 and shape.depth == 1:
-        _multiply_add(
-            planes.moving_in, planes.moving_reg, planes.flat_selected, planes.sum_in, planes.sum_reg, planes.inner, side
-        )
+def _enter(planes, data, folds, state, started, shape, tally):
+    """Put what enters the rows' delay lines in this step on the edge: an element of the stream, or zeros."""
+    edge, width, pitch = planes.edge, shape.rows * shape.lanes, shape.edge_pitch
+    place, f = state[_PLACE] + 1, state[_STREAMS] - 1
+    if place * pitch == edge.size:
+        copy(edge, (place - shape.rows) * pitch, edge, 0, shape.rows * pitch)
+        place = shape.rows
+    state[_PLACE] = place
+    age = state[_STEP] - started[1, f] if f >= 0 else 0
+    if f >= 0 and age < folds[f, 1]:
+        copy(data.stream, (folds[f, 0] + age) * data.stream_pitch + folds[f, 2], edge, place * pitch, width)
+        if shape.activity:
+            _watch(planes, folds, f, place * pitch, shape, tally)
     else:
-        _multiply(planes.moving_cells, planes.selected, planes.product_cells, side)
-        _hop(planes.moving_in, planes.moving_reg, planes.flat_selected, side)
-        _add(planes.products, planes.sum_in, planes.sum_reg, planes.inner, side)
+        for i in range(width):
+            edge[place * pitch + i] = 0
+    if shape.activity:
+        over = f == folds.shape[0] - 1 and age >= folds[f, 1]
+        _watch_moving(planes, place * pitch, over, shape, tally)
+
+
+@compiled
+def _load(planes, data, folds, state, started, shape, tally):
+    """One clock edge of the load chains: what enters at the top moves all that entered before one row down."""
+    f = state[_LOADS] - 1
+    if f < 0 or state[_STEP] - started[0, f] >= shape.rows:
+        return
+    step = state[_STEP] - started[0, f]
+    region, r = f % (shape.banks + 1), shape.rows - 1 - step
+    first = (region * shape.rows + step) * shape.lanes
+    for lane in range(shape.lanes):
+        at = (folds[f, 2] + r * shape.lanes + lane) * data.still_pitch + folds[f, 4]
+        copy(data.still, at, planes.chain, (first + lane) * shape.pitch, shape.cols)
+    if shape.activity:
+        _watch_load(planes, folds, f, step, state, shape, tally)
+
+
+@compiled
+def _watch_load(planes, folds, f, step, state, shape, tally):
+    """Count what `_load` did: the row `step` took the first operand in place of an earlier fold's."""
+    chain, size, lanes = planes.chain, shape.lanes * shape.pitch, shape.lanes
+    regions, r, used = shape.banks + 1, shape.rows - 1 - step, folds[f, 5] - folds[f, 4]
+    mask, first = np.int32(shape.still_mask), f % regions * shape.rows * size
+    earlier = (f + 1) % regions * shape.rows * size + r * size
+    if step == 0:
+        state[_SHIFT_TOGGLES], state[_SHIFT_WRITES] = 0, 0
+    for i in range(size):
+        tally[_STILL_TOGGLES] += flips(chain[earlier + i], chain[first + i], mask)
+        if step:
+            entered = first + step * size + i
+            state[_SHIFT_TOGGLES] += flips(chain[entered - size], chain[entered], mask)
+    for lane in range(lanes):
+        entered, nothing = first + step * size + lane * shape.pitch, 0
+        for c in range(used):
+            nothing += 1 if chain[entered + c] == 0 else 0
+        planes.zeros[(f % regions * shape.rows + r) * lanes + lane] = nothing
+        if folds[f, 2] + r * lanes + lane < folds[f, 3]:
+            tally[_STILL_READS] += used
+            state[_SHIFT_WRITES] += used
+    tally[_STILL_TOGGLES] += state[_SHIFT_TOGGLES]
+    tally[_STILL_WRITES] += state[_SHIFT_WRITES]
+
+
+@compiled
+def _watch_moving(planes, at, over, shape, tally):
+    """Count what the row `at` of the edge changes in the moving registers: of all columns, each in its cycle.
+
+    The run ends with the last sum, before the last PE's registers have taken a zero that enters behind the last fold.
+    """
+    walk, toggles = (1, shape.edge_pitch, 0, 0, 0, at, 0, 0, 0), 0
+    corner = shape.rows * shape.lanes - shape.lanes
+    for i in range(corner, corner + shape.lanes if over and shape.depth == 1 else corner):
+        tally[_MOVING_TOGGLES] -= flips(planes.moving[i], planes.edge[at + i], planes.moving_mask[i])
+    for column in range(0, shape.edge_pitch, LANES):
+        toggles += clock(
+            0, True, planes.moving, planes.moving, planes.edge, planes.ones, walk, column, planes.moving_mask, 0
+        )
+    tally[_MOVING_TOGGLES] += toggles * shape.cols
+
+
+@compiled
+def _watch(planes, folds, f, at, shape, tally):
+    """Count the MACs of the element in row `at` of the edge, all of which meet fold f's stationary operands."""
+    region, used, width = f % (shape.banks + 1), folds[f, 5] - folds[f, 4], shape.rows * shape.lanes
+    places, zeros, either, still = folds[f, 3] - folds[f, 2], 0, 0, 0
+    for i in range(places):
+        nothing = planes.zeros[region * width + i]
+        still += nothing
+        none = planes.edge[at + i] == 0
+        zeros += 1 if none else 0
+        either += used if none else nothing
+    tally[_ZERO_STILL] += still
+    tally[_ZERO_MOVING] += zeros * used
+    tally[_ZERO_EITHER] += either
+    tally[_MACS] += places * used
+    tally[_MOVING_READS] += places
+    tally[_MOVING_WRITES] += places * shape.cols
+    tally[_SUM_WRITES] += shape.rows * used
+
+
+@compiled
+def _multiply(planes, low, high, region, state, shape):
+    """The multipliers of the rows low .. high - 1 put the exact sum over their lanes into their first stage."""
+    rows, lanes, pitch, last = shape.rows, shape.lanes, shape.pitch, high - 1
+    target = (1 + state[_STEP] % shape.depth * rows + last) * pitch
+    for lane in range(lanes):
+        source, step = (target, -pitch) if lane else (0, 0)
+        factor = ((region * rows + rows - 1 - last) * lanes + lane) * pitch
+        x = (state[_PLACE] - last) * shape.edge_pitch + last * lanes + lane
+        walk = (high - low, source, step, target, -pitch, factor, lanes * pitch, x, shape.edge_pitch - lanes)
+        for column in range(0, pitch, LANES):
+            clock(0, False, planes.products, planes.events, planes.chain, planes.edge, walk, column, planes.mask, 0)
+
+
+@compiled
+def _add(planes, walk, factors, xs, shape, tally):
+    """One clock edge of the sums of some rows."""
+    toggles = 0
+    for column in range(0, shape.pitch, LANES):
+        toggles += clock(
+            shape.sum_rule,
+            shape.activity,
+            planes.sums,
+            planes.events,
+            factors,
+            xs,
+            walk,
+            column,
+            planes.mask,
+            shape.sum_half,
+        )
+    tally[_SUM_TOGGLES] += toggles
+
+
+@compiled
+def _clock_rows(planes, low, high, region, state, shape, tally):
+    """One clock edge of the sums of the rows low .. high - 1 of PEs with one product and one MAC stage."""
+    pitch, count = shape.pitch, high - low
+    x = (state[_PLACE] - high + 1) * shape.edge_pitch + high - 1
+    factor = (region * shape.rows + shape.rows - high) * pitch
+    walk = (count, (high - 1) * pitch, -pitch, high * pitch, -pitch, factor, pitch, x, shape.edge_pitch - 1)
+    _add(planes, walk, planes.chain, planes.edge, shape, tally)
+
+
+@compiled
+def _clock(planes, state, started, shape, tally):
+    """One clock edge of all sums. PEs have turned to the newest fold's bank in the rows that it has reached."""
+    rows, pitch, f = shape.rows, shape.pitch, max(0, state[_STREAMS] - 1)
+    reached = min(rows, state[_STEP] - started[1, f] + 1) if state[_STREAMS] else 0
+    direct = shape.lanes == 1 and shape.depth == 1
+    for part in range(2):
+        low, high = (0, reached) if part else (reached, rows)
+        region = (f if part else max(0, f - 1)) % (shape.banks + 1)
+        if low == high:
+            continue
+        if direct:
+            _clock_rows(planes, low, high, region, state, shape, tally)
+        else:
+            _multiply(planes, low, high, region, state, shape)
+    if not direct:
+        factor = (1 + (state[_STEP] + 1) % shape.depth * rows + rows - 1) * pitch
+        walk = (rows, (rows - 1) * pitch, -pitch, rows * pitch, -pitch, factor, -pitch, 0, 0)
+        _add(planes, walk, planes.products, planes.ones, shape, tally)
+
+
+@compiled
+def _collect(planes, data, folds, state, started, shape, tally):
+    """The accumulator memory takes the sums that have reached the bottom row."""
+    f = state[_COLLECTED]
+    if f >= state[_STREAMS]:
+        return
+    age = state[_STEP] - started[1, f] - (shape.rows - 1) - (shape.depth - 1)
+    if age < 0:
+        return
+    at, bottom, mask = (folds[f, 6] + age) * shape.pitch, shape.rows * shape.pitch, planes.mask
+    walk = (1, at, 0, at, 0, bottom, 0, 0, 0)
+    memory, events, half = data.memory, data.memory_events, shape.memory_half
+    for column in range(0, shape.pitch, LANES):
+        clock(shape.memory_rule, False, memory, events, planes.sums, planes.ones, walk, column, mask, half)
     if shape.sum_rule:
-        _obey(planes, shape, side)
+        for column in range(0, shape.pitch, LANES):
+            clock(0, False, data.hop_events, data.hop_events, planes.events, planes.ones, walk, column, mask, half)
+    tally[_MEMORY_WRITES] += folds[f, 5] - folds[f, 4]
+    if age == folds[f, 1] - 1:
+        state[_COLLECTED] += 1
+
+
+@compiled
+def _step(planes, shape, data, folds, state, started, tally):
+    """One clock edge of every PE."""
+    _enter(planes, data, folds, state, started, shape, tally)
+    _clock(planes, state, started, shape, tally)
+    _load(planes, data, folds, state, started, shape, tally)
+    _collect(planes, data, folds, state, started, shape, tally)
+    state[_STEP] += 1
+
+
+@compiled
+def _uneventful(folds, state, started, shape):
+    """Return in how many steps from now on nothing happens but that a fold streams past one bank and is collected."""
+    f, rows = state[_STREAMS] - 1, shape.rows
+    if f < 0 or state[_COLLECTED] != f or shape.lanes > 1 or shape.depth > 1:
+        return 0
+    age = state[_STEP] - started[1, f]
+    loading = state[_STEP] - started[0, state[_LOADS] - 1] < rows
+    return 0 if loading or age < rows - 1 else folds[f, 1] - age
+
+
+@compiled
+def _stream_on(planes, shape, data, folds, state, started, tally, steps):
+    """Clock every PE as often as `_uneventful` says."""
+    region = (state[_STREAMS] - 1) % (shape.banks + 1)
+    for _ in range(steps):
+        _enter(planes, data, folds, state, started, shape, tally)
+        _clock_rows(planes, 0, shape.rows, region, state, shape, tally)
+        _collect(planes, data, folds, state, started, shape, tally)
+        state[_STEP] += 1
 
 
 @compiled
 def run(planes, shape, data, folds, state, started, tally):
     """Step the array until the last sum of the last fold has been collected; return the cycles stepped.
 
-    folds[f] = (first stream row, length, k0, k1, c0, c1, first memory row); for state and started see `_control`.
-    Planes, memory, event maps and tally are updated in place.
+    folds[f] = (first t, length, k0, k1, c0, c1, first memory row); state and started as above, zero at reset. Planes,
+    memory, event maps and tally are updated in place.
     """
-    lag = shape.rows - 1 + shape.depth - 1
-    while state[6] < folds.shape[0]:
-        cycle = state[0]
-        side = cycle & 1
+    state[_PLACE] = shape.rows - 1
+    while state[_COLLECTED] < folds.shape[0]:
         _control(state, started, folds, shape)
-        for i in range(shape.lanes * shape.rows):
-            planes.moving_in[side, i] = 0
-        for f in range(state[5], state[2]):
-            _feed(planes.moving_in, data.stream, folds[f, 0] + cycle - started[1, f], side)
-        for f in range(state[4], state[2]):
-            _select(planes.banks, planes.selected, planes.useful, folds, f, cycle - started[1, f])
-        if shape.activity:
-            _watch_cycle(planes, shape, data, folds, state, started, tally)
-        _step(planes, shape, side)
-        if shape.activity:
-            tally[_SUM_TOGGLES] += _sum_toggles(planes.sum_reg, planes.sum_mask, planes.inner.size)
-        for f in range(state[3], state[1]):
-            _load(planes.banks, planes.scratch, data.still, folds, f, cycle - started[0, f])
-        tally[_MEMORY_WRITES] += _collect(planes, data, folds, state, started, shape, cycle - 1)
-        if state[6] < state[2] and cycle - started[1, state[6]] == folds[state[6], 1] + shape.cols - 2 + lag:
-            state[6] += 1
-        state[0] = cycle + 1
-    tally[_MEMORY_WRITES] += _collect(planes, data, folds, state, started, shape, state[0] - 1)
-    return state[0]
+        steps = _uneventful(folds, state, started, shape)
+        if steps > 0:
+            _stream_on(planes, shape, data, folds, state, started, tally, steps)
+        else:
+            _step(planes, shape, data, folds, state, started, tally)
+    for width in range(shape.cols - 1, 0, -1):
+        planes.mask[width] = 0
+        _step(planes, shape, data, folds, state, started, tally)
+    return state[_STEP]

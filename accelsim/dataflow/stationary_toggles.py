@@ -92,9 +92,7 @@ def toggles(roles: Roles, job: Job) -> Toggles:
     """Return the toggles and zero operands of a GEMM, equal to the register engine's."""
     layout = lay_out(roles, job)
     rows, lanes = job.array.rows, job.array.products_per_pe
-    padded = np.zeros((len(layout.stream), len(layout.still)), dtype=np.int32)
-    padded[:, : layout.stream.shape[1]] = layout.stream
-    stream = padded.reshape(len(padded), -1, lanes)
+    stream = layout.stream.reshape(len(layout.stream), -1, lanes)
     still = layout.still.reshape(stream.shape[1], lanes, -1)
     gaps = _gaps(job, layout.table, rows)
     weight_mask, act_mask = (1 << job.operands.weight_bits) - 1, (1 << job.operands.act_bits) - 1

@@ -12,7 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FORMATS = {"bool": "<?", "i8": "<b", "u8": "<B", "u16": "<H", "i32": "<i", "u32": "<I", "u64": "<Q", "f32": "<f"}
-_ELEMENTS = {"u8": np.dtype("u1"), "i32": np.dtype("<i4"), "i64": np.dtype("<i8"), "f32": np.dtype("<f4")}
+_ELEMENTS: dict[str, np.dtype[Any]] = {
+    "u8": np.dtype("u1"),
+    "i32": np.dtype("<i4"),
+    "i64": np.dtype("<i8"),
+    "f32": np.dtype("<f4"),
+}
 
 VISITS_PER_BYTE = 16
 """Vector elements read per byte of file: beyond it vectors overlap so often that reading would not end in time."""

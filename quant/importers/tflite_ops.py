@@ -80,8 +80,7 @@ def add(writer: Writer, op: FileOperator) -> None:
 def relu(writer: Writer, op: FileOperator) -> None:
     """RELU and RELU6 that keep the grid."""
     x, y = _same_grid(writer, op)
-    low, high = writer.limits(replace(op, options={"activation": 1 if op.kind == "relu" else 3}), y)
-    target = writer.declare(op, y, (max(low, x.low), max(min(high, x.high), low)))
+    target = writer.declare(op, y, writer.limits(replace(op, options={"activation": 1 if op.kind == "relu" else 3}), y))
     writer.emit(Clamp(name=_name(op), inputs=(x.name,), output=target.name, low=target.low, high=target.high))
 
 
@@ -97,7 +96,9 @@ def quantize(writer: Writer, op: FileOperator) -> None:
     (scale, zero), (out, _) = writer.grid(op, file), writer.grid(op, y)
     source, target = writer.read(op, 0), writer.declare(op, y)
     multiplier, segments = float(np.float64(scale) / np.float64(out)), writer.kernels.requantize(source.size)
-    if writer.kernels.float32_scales and file.dtype == y.dtype:
+    if multiplier == 1.0:
+        segments = (("single_up", source.size),)  # nothing is rounded
+    elif writer.kernels.float32_scales and file.dtype == y.dtype:
         # XNNPACK's convert: a multiplier of 8 fraction bits, one rounding, ties up
         multiplier, segments = float(np.rint(np.float32(256) * (scale / out)) / 256), (("single_up", source.size),)
     flat = source if len(segments) == 1 else _flat(writer, op, source)
@@ -133,7 +134,7 @@ def dequantize(writer: Writer, op: FileOperator) -> None:
 
 
 def _pool(writer: Writer, op: FileOperator) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    x, y = _same_grid(writer, op)
+    x, _ = _same_grid(writer, op)
     kernel = (int(op.options["filter_h"]), int(op.options["filter_w"]))
     where = window(writer, op, x.shape, kernel)
     own = {"kernel": where.kernel, "stride": where.stride, "padding": where.padding}
@@ -158,8 +159,8 @@ def max_pool_2d(writer: Writer, op: FileOperator) -> None:
     pooled = target if plain else writer.add(replace(target, name=f"{_name(op)}.max", low=x.low, high=x.high))
     writer.emit(MaxPool(name=_name(op), inputs=(x.name,), output=pooled.name, **own))
     if pooled is not target:
-        ends = {"low": target.low, "high": target.high}
-        writer.emit(Clamp(name=f"{_name(op)}.clamp", inputs=(pooled.name,), output=target.name, **ends))
+        name = f"{_name(op)}.clamp"
+        writer.emit(Clamp(name=name, inputs=(pooled.name,), output=target.name, low=target.low, high=target.high))
 
 
 def mean(writer: Writer, op: FileOperator) -> None:
@@ -269,7 +270,7 @@ def softmax(writer: Writer, op: FileOperator) -> None:
     """SOFTMAX over the last axis; its output's grid is 1/256 from the lowest code on."""
     file, y, x = writer.file_tensor(op, 0), writer.output(op), writer.read(op, 0)
     (scale, _), (out, zero_out) = writer.grid(op, file), writer.grid(op, y)
-    low, high = code_range(8, y.dtype == "int8")
+    low, _ = code_range(8, y.dtype == "int8")
     if out != np.float32(1 / 256) or zero_out != low or file.dtype != y.dtype:
         raise writer.fail(op, f"gives scale {out} and zero point {zero_out}; the kernels give 1/256 and {low}")
     beta = float(op.options["beta"])

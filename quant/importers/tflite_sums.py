@@ -167,7 +167,7 @@ def depthwise_conv_2d(writer: Writer, op: FileOperator) -> None:
 
 def fully_connected(writer: Writer, op: FileOperator) -> None:
     """FULLY_CONNECTED: the input is read as rows of as many values as the weights have columns."""
-    tensor, weight = _weights(writer, op, 2, 0)
+    _, weight = _weights(writer, op, 2, 0)
     if op.options["weights_format"] != 0:
         raise writer.fail(op, f"has weights in format {op.options['weights_format']}; the default order is read")
     x, (out, inner) = writer.read(op, 0), weight.shape

@@ -1,4 +1,4 @@
-"""Writes a Program while a TensorFlow Lite file's operators are walked: which tensor is which, and what is known of it."""
+"""Writes a Program while a TensorFlow Lite file's operators are walked: which tensor stands for which."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -58,7 +58,7 @@ class Writer:
 
     def grid(self, op: FileOperator | None, tensor: FileTensor) -> tuple[np.float32, int]:
         """Return (scale, zero point) of a tensor of 8-bit codes."""
-        where = self.model.name if op is None else str(self.fail(op, "reads or writes"))
+        where = self.model.name if op is None else f"{self.model.name}: operator {op.index} ({op.kind})"
         if tensor.dtype not in CODE_TYPES:
             raise ValueError(f"{where}: {tensor} holds no 8-bit codes; networks quantized to int8 or uint8 are read")
         if tensor.scales.size != 1:
@@ -125,9 +125,9 @@ class Writer:
         tensor = self.file_tensor(op, slot)
         if tensor.index in self.known:
             return self.tensors[self.known[tensor.index]]
+        self.grid(op, tensor)
         if tensor.data is None:
             raise self.fail(op, f"reads {tensor} before it is computed; operators must come in order, without cycles")
-        self.grid(op, tensor)
         if tensor.shape[:1] != (1,) or len(tensor.shape) < 2:
             raise self.fail(op, f"reads constant {tensor}; constants with a first axis of length one are read")
         values = np.asarray(tensor.data[0])
@@ -188,7 +188,7 @@ class Writer:
     def _cut(self, source: Tensor, run: slice, name: str) -> Tensor:
         scale = source.scale[run] if isinstance(source.scale, tuple) else source.scale
         shape = (*source.shape[:-1], run.stop - run.start)
-        part = self.add(replace(source, name=name, shape=shape, scale=scale))
+        self.add(replace(source, name=name, shape=shape, scale=scale))
         head = source.shape[:-1]
         return self.emit(
             Slice(

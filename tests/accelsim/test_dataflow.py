@@ -9,56 +9,15 @@ import naive
 import naive_array
 import numpy as np
 import pytest
+from gemm_jobs import WIDE, accumulation, bias_of, jobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accelsim.arith import OVERFLOW_RULES, Accumulation
-from accelsim.dataflow import DATAFLOWS, ArrayShape, Dataflow, Gemm, Job, Operands, make_job, run_gemm
-from accelsim.dataflow.base import RULE_CODES
-
-MODES = ("isolated", "overlapped")
-SIZE = st.integers(1, 7)
-
-
-def accumulation(
-    dataflow: Dataflow, array: ArrayShape, psum_bits: int = 32, acc_bits: int = 32, rule: str = "saturate"
-) -> Accumulation:
-    return Accumulation(
-        fold_k=None if dataflow.stationary == "output" else array.rows * array.products_per_pe,
-        products_per_hop=array.products_per_pe,
-        psum_bits=psum_bits,
-        psum_overflow=rule,
-        acc_bits=acc_bits,
-        acc_overflow=rule,
-    )
-
-
-@st.composite
-def jobs(draw: st.DrawFn, name: str, rules: tuple[str, ...] = ("wrap", "saturate")) -> Job:
-    """A GEMM of any small shape and any widths from 2 to 8 bits on any small array."""
-    dataflow = DATAFLOWS[name]
-    array = ArrayShape(
-        draw(SIZE), draw(SIZE), draw(st.sampled_from([1, 1, 2, 3, 4])), draw(st.sampled_from([1, 1, 2, 4]))
-    )
-    m, k, n = draw(SIZE), draw(st.integers(1, 20)), draw(SIZE)
-    act_bits, weight_bits = draw(st.integers(2, 8)), draw(st.integers(2, 8))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    a_low = draw(st.sampled_from([0, -(2 ** (act_bits - 1))]))
-    a = rng.integers(a_low, a_low + 2**act_bits, (m, k))
-    w = rng.integers(-(2 ** (weight_bits - 1)), 2 ** (weight_bits - 1), (k, n))
-    a[rng.random(a.shape) < draw(st.sampled_from([0, 0.5]))] = 0
-    bias = draw(st.sampled_from([None, rng.integers(-1000, 1000, n)]))
-    accumulator = accumulation(
-        dataflow, array, draw(st.integers(4, 34)), draw(st.integers(4, 34)), draw(st.sampled_from(rules))
-    )
-    tile = None if dataflow.stationary == "output" else draw(st.sampled_from([None, 1, 2, 3]))
-    operands = Operands(a, w, bias, act_bits, weight_bits)
-    return make_job(dataflow, operands, array, accumulator, draw(st.sampled_from(MODES)), tile)
-
-
-def bias_of(job: Job) -> list[int]:
-    bias = job.operands.bias
-    return [0] * job.operands.gemm.n if bias is None else bias.tolist()
+from accelsim.dataflow import DATAFLOWS, ArrayShape, Gemm, Job, Operands, make_job, run_gemm
+from accelsim.dataflow.base import RULE_CODES, lane_dtype
+from accelsim.dataflow.jit import compiled
+from accelsim.dataflow.lanes import CLOCKS, LANES, _in_python
 
 
 def stepped(name: str, job: Job) -> tuple[naive_array.Stepped, np.ndarray]:
@@ -86,7 +45,7 @@ def stepped(name: str, job: Job) -> tuple[naive_array.Stepped, np.ndarray]:
 @pytest.mark.parametrize("name", DATAFLOWS)
 @given(data=st.data())
 def test_registers_equal_triple_loops_in_outputs_and_overflow_maps(name: str, data: st.DataObject) -> None:
-    job = data.draw(jobs(name))
+    job = data.draw(jobs(name, widest=data.draw(st.sampled_from([8, 16])), columns=WIDE))
     run = DATAFLOWS[name].register(job, False)
     outputs, hops, accumulators = naive.gemm(
         job.operands.a.tolist(), job.operands.w.tolist(), bias_of(job), job.accumulation
@@ -257,16 +216,19 @@ from accelsim.dataflow import DATAFLOWS, ArrayShape, Operands, make_job
 rng = np.random.default_rng(1)
 for name, dataflow in DATAFLOWS.items():
     for mode in ("isolated", "overlapped"):
-        array = ArrayShape(3, 2, 2, 2)
-        rules = Accumulation(
-            fold_k=None if name == "os" else 6, products_per_hop=2, psum_bits=7, acc_bits=9, acc_overflow="wrap"
-        )
-        operands = Operands(rng.integers(-8, 8, (4, 9)), rng.integers(-8, 8, (9, 3)), rng.integers(-9, 9, 3))
-        job = make_job(dataflow, operands, array, rules, mode)
-        run = dataflow.register(job, True)
-        assert run.cycles == dataflow.cycles(operands.gemm, array, mode, None)
-        assert run.toggles == dataflow.toggles(job)
-        print(name, mode, run.outputs.tolist(), run.hop_events.tolist(), run.accumulator_events.tolist(), run.toggles)
+        for rows, cols, products, depth, bits in ((3, 2, 2, 2, 7), (2, 17, 1, 1, 6), (2, 3, 1, 1, 34), (4, 2, 1, 3, 20)):
+            array = ArrayShape(rows, cols, products, depth)
+            fold_k = None if name == "os" else rows * products
+            rules = Accumulation(
+                fold_k=fold_k, products_per_hop=products, psum_bits=bits, acc_bits=bits + 2, acc_overflow="wrap"
+            )
+            operands = Operands(rng.integers(-8, 8, (4, 9)), rng.integers(-8, 8, (9, 3)), rng.integers(-9, 9, 3))
+            job = make_job(dataflow, operands, array, rules, mode)
+            run = dataflow.register(job, True)
+            assert run.cycles == dataflow.cycles(operands.gemm, array, mode, None)
+            assert run.toggles == dataflow.toggles(job)
+            print(name, mode, array, run.outputs.tolist(), run.hop_events.tolist(), run.accumulator_events.tolist())
+            print(run.toggles)
 """
 
 
@@ -282,7 +244,7 @@ def test_kernels_mean_the_same_with_the_jit_off() -> None:
         for off in ("1", "0")
     ]
     assert printed[0] == printed[1]
-    assert len(printed[0].splitlines()) == 2 * len(DATAFLOWS)
+    assert len(printed[0].splitlines()) == 16 * len(DATAFLOWS)
 
 
 def test_toggles_count_zero_operands_once() -> None:
@@ -291,3 +253,37 @@ def test_toggles_count_zero_operands_once() -> None:
         array = ArrayShape(2, 2)
         seen = asdict(dataflow.toggles(make_job(dataflow, operands, array, accumulation(dataflow, array))))
         assert [seen[f"zero_{which}macs"] for which in ("activation_", "weight_", "")] == [2, 2, 3], name
+
+
+@pytest.mark.parametrize(("rule", "counted"), CLOCKS)
+@pytest.mark.parametrize("lane", [np.int32, np.int64])
+def test_vector_instructions_mean_what_plain_numpy_says(
+    rule: int, counted: bool, lane: type[np.integer], rng: np.random.Generator
+) -> None:
+    clock = CLOCKS[rule, counted]
+
+    @compiled
+    def call(sums, events, factors, xs, walk, column, mask, half):
+        return clock(sums, events, factors, xs, walk, column, mask, half)
+
+    size, half = 6 * LANES, 1 << 11
+    sums, events = rng.integers(-half, half, size).astype(lane), rng.integers(0, 3, size).astype(lane)
+    factors, xs = rng.integers(-128, 128, size).astype(np.int32), rng.integers(-128, 128, 9).astype(np.int32)
+    mask = np.full(2 * LANES, (1 << 12) - 1, dtype=lane)
+    mask[LANES + 5 :] = 0
+    walk = (4, 3 * LANES, -LANES, 4 * LANES, -LANES, 0, LANES, 8, -2)
+    results = []
+    for function in (call, _in_python(rule, counted)):
+        held, met = sums.copy(), events.copy()
+        results.append((function(held, met, factors, xs, walk, LANES, mask, half), held.tolist(), met.tolist()))
+    assert results[0] == results[1]
+    assert (results[0][0] > 0) == counted
+    assert (results[0][2] != events.tolist()) == (rule > 0)
+
+
+@pytest.mark.parametrize(
+    ("bound", "bits", "exact", "lane"),
+    [(2**31 - 1, 32, True, 32), (2**31, 32, True, 64), (2**31 - 1, 33, True, 64), (2**31 - 1, 33, False, 32)],
+)
+def test_narrow_lanes_only_where_every_exact_sum_fits(bound: int, bits: int, exact: bool, lane: int) -> None:
+    assert np.dtype(lane_dtype(bound, bits, exact)).itemsize * 8 == lane

@@ -14,9 +14,9 @@ from programs import conv_program, matmul_program, random_inputs
 from rtl import driver
 
 from accelsim import vectors_files
-from accelsim.arith import Accumulation
 from accelsim.config import Accelerator, load_accelerator
 from accelsim.dataflow import DATAFLOWS, Job
+from accelsim.execute import execute
 from accelsim.program import Conv, Program
 from accelsim.vectors import Vectors, gemm_vectors, line_bits
 from accelsim.vectors_files import write_vectors
@@ -87,7 +87,7 @@ def read_folder(folder: Path) -> dict[str, list[list[int]]]:
 
 def conv_operands(op: Conv, codes: NDArray[np.int64], group: int) -> tuple[list[list[int]], list[list[int]], list[int]]:
     """Return a[m][k], w[k][n] and bias of a group by loops, k over (ky, kx, channel)."""
-    width, (outputs, kh, kw, channels) = len(op.weight) // op.groups, op.weight.shape
+    width, (kh, kw, channels) = len(op.weight) // op.groups, op.weight.shape[1:]
     top, left, bottom, right = op.padding
     shape = codes.shape if codes.ndim == 4 else (len(codes), 1, 1, codes.shape[-1])
     batch, height, breadth, _ = shape
@@ -348,24 +348,31 @@ def test_the_same_run_gives_the_same_text(tmp_path: Path, small: Vectors) -> Non
 
 
 def test_the_command_exports_a_split_layer_that_the_rtl_reproduces(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    layer, seen = "block2.conv1.0", []
+
+    def spy(program: Program, codes: Any, *rest: Any, **more: Any) -> Vectors:
+        seen.append((program, codes))
+        return export_vectors(program, codes, *rest, **more)
+
+    monkeypatch.setattr("accelsim.vectors_layer.export_vectors", spy)
     description = machine("ws", buffered=True, psum_bits=24, bits=32).model_dump(mode="json")
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(description))
     asked = ["export-vectors", "digits", "--calib", "16", "--weight-bits", "4", "--ocs", "0.1", "--fold", "0"]
-    asked += ["--layer", "block2.conv1.0", "--rows", "2", "--accelerator", str(tmp_path / "small.yaml")]
+    asked += ["--layer", layer, "--rows", "2", "--accelerator", str(tmp_path / "small.yaml")]
     folder, record = tmp_path / "out", tmp_path / "out.json"
     assert cli.main([*asked, "--out", str(folder), "--json", str(record)]) == 0
-    assert "block2.conv1.0" in capsys.readouterr().out
+    assert layer in capsys.readouterr().out
     written = json.loads(record.read_text())
     assert written["files"] == sorted(path.name for path in folder.iterdir())
     assert (written["m"], written["n"], written["timing_mode"]) == (2, COLS, "overlapped")
     found = read_folder(folder)
-    rules = Accumulation(
-        fold_k=ROWS, psum_bits=24, psum_overflow="saturate", acc_bits=32, acc_overflow="saturate"
-    )  # fmt: skip
-    bias = [line[0] for line in found["initial"]]
-    assert naive.gemm(found["a"], found["w"], bias, rules)[0] == found["outputs"]
+    ((program, codes),) = seen
+    op = next(op for op in program.ops if op.name == layer)
+    assert any(item.output == op.inputs[0] for item in program.ops if item.kind == "duplicate")
+    sums = execute(program, codes, keep=[op.output]).outputs[op.output]
+    assert sums.reshape(-1, sums.shape[-1])[:2, :COLS].tolist() == found["outputs"]
     if not driver.missing("iverilog", "vvp"):
         compared, wrong = driver.play_vectors(folder, tmp_path)
         assert compared > 0

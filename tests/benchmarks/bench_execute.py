@@ -7,17 +7,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from accelsim.config import load_accelerator
 from accelsim.execute import execute
 from quant.capture import capture
+from quant.graph import Graph
 from quant.ocs import SplitOutliers
 from quant.pipeline import quantize_network
 from quant.recipe import Recipe
 from workloads.cifar import ResNet
+from workloads.zoo import zoo_names, zoo_workload
 
 IMAGES = 512
-BATCHES = (16, 32, 64, 128)
+BATCHES = (8, 16, 32, 64, 128)
 
 
 def best_seconds(function: Callable[[], object], runs: int = 5) -> float:
@@ -50,29 +53,47 @@ def torch_images_per_s(module: torch.nn.Module, images: torch.Tensor, threads: i
     return max(speeds)
 
 
+def quantized_row(
+    graph: Graph, images: NDArray[np.float32], recipe: Recipe, threads: int, baseline: float
+) -> dict[str, Any]:
+    """Measure one recipe's integers against a speed in images per second."""
+    network = quantize_network(graph, lambda: [images[:64]], recipe)
+    codes = network.encode(images)
+    call = partial(execute, network.program, codes, load_accelerator("edge-32x32"), threads=threads)
+    speed = len(images) / best_seconds(call)
+    return {
+        "name": f"functional {graph.name} {recipe.label()}, {threads} thread(s)",
+        "value": speed,
+        "unit": "images/s",
+        "baseline_name": "torch float32",
+        "baseline": baseline,
+        "ratio": speed / baseline,
+    }
+
+
+def recipe(weight_bits: int, ratio: float) -> Recipe:
+    """Return 8-bit activations with weights of a width, split by a ratio."""
+    return Recipe(weight_bits=weight_bits, transforms=(SplitOutliers(ratio=ratio),) if ratio else ())
+
+
 def run() -> list[dict[str, Any]]:
-    """Measure ResNet-20 at W8A8 and at W4A8 with OCS, on one thread and on two."""
+    """Measure ResNet-20 on one thread and on two, and ResNet-50 at 224x224, batch 8, on two."""
     module = resnet20()
-    images = torch.from_numpy(np.random.default_rng(0).standard_normal((IMAGES, 3, 32, 32)).astype(np.float32))
-    graph = capture(module, images[:2], "resnet20")
-    accelerator = load_accelerator("edge-32x32")
+    images = np.random.default_rng(0).standard_normal((IMAGES, 3, 32, 32)).astype(np.float32)
+    graph = capture(module, torch.from_numpy(images[:2]), "ResNet-20")
     rows = []
     for threads in (1, 2):
-        baseline = torch_images_per_s(module, images, threads)
-        for bits, ratio in ((8, 0.0), (4, 0.05)):
-            recipe = Recipe(weight_bits=bits, transforms=(SplitOutliers(ratio=ratio),) if ratio else ())
-            network = quantize_network(graph, lambda: [images[:64].numpy()], recipe)
-            codes = network.encode(images.numpy())
-            call = partial(execute, network.program, codes, accelerator, threads=threads)
-            speed = IMAGES / best_seconds(call)
-            rows.append(
-                {
-                    "name": f"functional ResNet-20 {recipe.label()}, {threads} thread(s)",
-                    "value": speed,
-                    "unit": "images/s",
-                    "baseline_name": "torch float32",
-                    "baseline": baseline,
-                    "ratio": speed / baseline,
-                }
-            )
-    return rows
+        baseline = torch_images_per_s(module, torch.from_numpy(images), threads)
+        rows += [quantized_row(graph, images, recipe(*how), threads, baseline) for how in ((8, 0.0), (4, 0.05))]
+    return rows + large_rows()
+
+
+def large_rows() -> list[dict[str, Any]]:
+    """Measure ResNet-50, where torchvision is installed: speed, time to quantize, memory."""
+    if "resnet50" not in zoo_names():
+        return []
+    module = zoo_workload("resnet50").build()
+    images = np.random.default_rng(0).standard_normal((8, 3, 224, 224)).astype(np.float32)
+    graph = capture(module, torch.from_numpy(images[:2]), "ResNet-50 224x224 batch 8")
+    baseline = torch_images_per_s(module, torch.from_numpy(images), 2)
+    return [quantized_row(graph, images, recipe(*how), 2, baseline) for how in ((8, 0.0), (5, 0.02))]

@@ -1,4 +1,4 @@
-"""Bad and degenerate input, from the API and from the command line: one clear line, or the documented result; no NaN."""
+"""Bad and degenerate input, from the API and the command line: one clear line, or the documented result; no NaN."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from float_nets import assert_engines_agree, conv_graph, conv_node, graph_of, li
 from numpy.typing import NDArray
 from transform_nets import NETS, conv, head, op, samples
 
+from accelsim import reference
+from quant import oracle
 from quant.clip import CLIPS
 from quant.graph import Graph
 from quant.lower import Quantized
@@ -75,7 +77,14 @@ def test_widths_outside_2_to_16_are_refused(bits: int) -> None:
 def test_the_narrowest_and_widest_grids_work(bits: int) -> None:
     graph = residual_graph(np.random.default_rng(1))
     x = np.random.default_rng(2).normal(size=(4, 3, 6, 6)).astype(np.float32)
-    assert_finite(quantized(graph, x, SplitOutliers(ratio=0.3), weight_bits=bits, act_bits=bits), x)
+    found = quantized(graph, x, SplitOutliers(ratio=0.3), weight_bits=bits, act_bits=bits)
+    codes = found.encode(x)
+    wanted = reference.run(found.program, codes).values
+    got = oracle.run(found.program, codes, keep=set(found.program.tensors)).values
+    assert all(np.array_equal(got[name], wanted[name]) for name in found.program.tensors)
+    real, want = found.decode(wanted)[0], outputs_of(graph, x)
+    assert np.isfinite(real).all()
+    assert bits < 16 or np.abs(real - want).max() < 1e-3 * np.abs(want).max()
 
 
 def asked(*arguments: str) -> Recipe:
@@ -197,6 +206,22 @@ def test_degenerate_layers_give_finite_integers(kind: str, transform: Transform)
     real = assert_finite(quantized(graph, x, transform, weight_bits=6), x)
     want = outputs_of(graph, x)
     assert np.abs(real - want).max() <= 0.2 * max(np.abs(want).max(), 1e-3)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1e-5])
+def test_products_that_are_nothing_beside_the_bias_leave_the_bias(size: float, per_channel: bool) -> None:
+    """A layer of dead weights: its bias would be more accumulator steps than an integer holds."""
+    bias = np.array([0.25, -3.0, 0.0], dtype=np.float32)
+    weight = np.random.default_rng(7).normal(size=(3, 4)).astype(np.float32)
+    x = np.random.default_rng(8).normal(size=(5, 4)).astype(np.float32)
+    graph = linear_graph(np.float32(size) * weight, bias)
+    found = quantized(graph, x, per_channel=per_channel)
+    real = assert_finite(found, x)
+    assert np.abs(real - outputs_of(graph, x)).max() <= 3.0 * 2**-15
+    assert found.program.tensors["layer.acc"].bits <= 48
+    if per_channel:  # the third channel has no bias: its weights keep their step
+        assert np.abs(found.program.op("layer").weight[2]).max() == 127
 
 
 @pytest.mark.parametrize("rule", CLIPS)

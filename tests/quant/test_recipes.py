@@ -43,6 +43,10 @@ def test_every_recipe_has_a_name_of_its_own_in_one_family() -> None:
         ("ocs-table1-w3-ocs0.2-naive", "W3A8 + OCS 0.2 naive"),
         ("ocs-table3-a6-aciq", "W8A6 + aciq a"),
         ("ocs-table3-a4-ocs0.01", "W8A4 + act OCS 0.01"),
+        ("ocs-table4-a6-ocs0.02-oracle", "W8A6 + act OCS 0.02 oracle"),
+        ("ocs-table4-a6-mse", "W8A6 + mse a"),
+        ("ocs-table5-ocs0.1", "W8A8 + OCS 0.1"),
+        ("ocs-released-w4-ocs0.05-kl-mxnet", "W4A8 + kl-mxnet w + wide clamp + OCS 0.05"),
         ("ocs-table6-w5-ocs0-none", "W5A16"),
         ("ocs-table6-w6-ocs0.05-kl", "W6A16 + kl w + OCS 0.05"),
         ("meller-w8a8-two-step", "W8A8 + equalize two-step"),
@@ -113,7 +117,7 @@ transforms = st.one_of(
     st.builds(SplitActivations, ratio=ratios, oracle=st.booleans()),
     st.builds(SplitOutliers, ratio=ratios, naive=st.booleans(), threshold_ratio=st.floats(0, 0.9)),
     st.builds(SplitOutliers, splits=st.just((("layer1.0.conv1", 3), ("fc", 1)))),
-    st.builds(SplitQuant, scales=st.sampled_from(["affine", "symmetric"])),
+    st.builds(SplitQuant, scales=st.sampled_from(["affine", "symmetric"]), storage=st.sampled_from(["dense", "coded"])),
 )
 widths = st.integers(2, 16)
 recipes = st.builds(
@@ -125,6 +129,7 @@ recipes = st.builds(
     weight_clip=clips,
     act_clip=clips,
     clip_expanded=st.booleans(),
+    wide_clamp=st.booleans(),
     transforms=st.lists(transforms, max_size=3).map(tuple),
     first_last=st.sampled_from(["8bit", "same"]),
     act_scheme=st.sampled_from(["symmetric", "affine"]),

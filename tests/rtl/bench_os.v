@@ -1,5 +1,6 @@
 // Bench of os.v: operands from memh files in +dir=DIR, in DIR/ID; writes every edge and every register of every
 // cycle to DIR/ID/dump.txt, one line a cycle, until one cycle after the last.
+// With +outputs, writes the outputs alone, and which columns they are in, to DIR/ID/outputs.txt.
 module bench_os #(
     parameter ID = 0,
     parameter ROWS = 4,
@@ -27,7 +28,7 @@ module bench_os #(
     reg [COLS*LANES*WEIGHT_BITS-1:0] weights [0:WORDS-1];
     reg [COLS*BIAS_BITS-1:0] biases [0:WORDS-1];
     reg [8*512-1:0] dir, path;
-    integer file;
+    integer file, outputs;
     initial begin
         if (!$value$plusargs("dir=%s", dir)) $finish;
         $sformat(path, "%0s/%0d/size.memh", dir, ID);
@@ -40,6 +41,11 @@ module bench_os #(
         $readmemh(path, biases);
         $sformat(path, "%0s/%0d/dump.txt", dir, ID);
         file = $fopen(path, "w");
+        outputs = 0;
+        if ($test$plusargs("outputs")) begin
+            $sformat(path, "%0s/%0d/outputs.txt", dir, ID);
+            outputs = $fopen(path, "w");
+        end
     end
 
     reg reset, run, over;
@@ -107,10 +113,14 @@ module bench_os #(
     end
     always @(posedge clk) begin
         if (run && !over) digest <= sum;
+        if (outputs != 0 && |bottom_valid) $fwrite(outputs, "%h %h\n", bottom_valid, bottom);
         reset <= 1'b0;
         run <= !reset;
         over <= run && !busy;
-        if (over && !done) $fclose(file);
+        if (over && !done) begin
+            $fclose(file);
+            if (outputs != 0) $fclose(outputs);
+        end
         done <= over;
     end
 endmodule

@@ -11,7 +11,7 @@ from typing import Any
 
 from accelsim.store import write_atomically
 from reports.progress import progress
-from reports.studies.common import Bench, Kept
+from reports.studies.common import Bench, Kept, kept_setting
 from reports.studies.lstm_words.page import render
 from reports.studies.lstm_words.study import NETWORKS, Network, cells, machine, run_network
 from reports.task import TaskOptions, load_task
@@ -73,15 +73,8 @@ def measure_network(network: Network, args: argparse.Namespace) -> dict[str, Any
         threads=args.threads,
         exact_samples=args.bit_exact_windows,
     )
-    setting = {
-        "network": network.name,
-        "windows": len(task.evaluated),
-        "calib": len(task.calibrated),
-        "float": task.metric.value(task.float_tallies),
-        "seed": args.seed,
-        "accelerator": bench.accelerator.model_dump(mode="json"),
-        "bit_exact_windows": args.bit_exact_windows,
-    }
+    # the float figure stands for the weights, some of which are trained here
+    setting = kept_setting(bench, args.seed) | {"float": task.metric.value(task.float_tallies)}
     with progress(network.name, len(cells()), "cell") as advance:
         return run_network(bench, Kept(args.kept, setting), advance)
 

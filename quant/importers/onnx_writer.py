@@ -1,0 +1,363 @@
+"""The writer of a Program from a quantized ONNX file: what stands for each tensor, and how ops are appended."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.arith import bits_for, code_range
+from accelsim.program import Constant, Op, Program, Requantize, Reshape, Table, Tensor, Transpose
+from quant.importers.onnx_model import OnnxModel, OnnxNode, require
+from quant.importers.onnx_rules import dequantize, quantize
+from quant.importers.onnx_walk import Shape, Walk
+
+Array = NDArray[Any]
+Ints = NDArray[np.int64]
+
+CODE_DTYPES = {"uint8": (8, False), "int8": (8, True), "uint16": (16, False), "int16": (16, True)}
+
+
+@dataclass(frozen=True)
+class Given:
+    """A real network input that no QuantizeLinear has met yet."""
+
+    index: int
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Integers on a grid: Program tensor, and `layout`: Program axis i is the file's axis ``layout[i]``.
+
+    `scale` and `zero` are those of the operator that wrote them; ``None`` where only a reader knows them.
+    """
+
+    name: str
+    layout: tuple[int, ...]
+    scale: float | None = None
+    zero: int = 0
+
+
+@dataclass(frozen=True)
+class Real:
+    """Float32 values scale · (code - zero), kept as codes."""
+
+    codes: Codes
+    scale: float
+    zero: int
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Stored codes: zero points and scales have one entry, or one for each index of `axis`; the batch counts as axis."""
+
+    values: Ints
+    scale: NDArray[np.float32]
+    zero: Ints
+    axis: int
+    bits: int
+    signed: bool
+
+    @property
+    def operands(self) -> Ints:
+        """Codes with their zero points taken off."""
+        return self.values - self.along(self.zero)
+
+    @property
+    def operand_bits(self) -> int:
+        """Width of an operand: a bit more than a code's where there is a zero point to take off."""
+        return self.bits + (0 if self.signed and not self.zero.any() else 1)
+
+    def along(self, numbers: Array) -> Array:
+        """Shape per-channel numbers so that they broadcast against the values."""
+        if numbers.size == 1:
+            return numbers.reshape(())
+        shape = [1] * self.values.ndim
+        shape[self.axis] = -1
+        return numbers.reshape(shape)
+
+    def real(self) -> NDArray[np.float32]:
+        """Return the float32 values."""
+        return np.asarray(self.operands.astype(np.float32) * self.along(self.scale), dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """Float32 values of exact sums: clip(sum · scale + bias), scale and bias one or per channel (last Program axis)."""
+
+    name: str
+    layout: tuple[int, ...]
+    scale: NDArray[np.float32]
+    bias: NDArray[np.float32] | None = None
+    low: float = -np.inf
+    high: float = np.inf
+    steps: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A function of one code, float32 step by step."""
+
+    source: Real
+    function: Callable[[Array], Array]
+    exact: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Waiting:
+    """A float operator that becomes integers once it is known what grid its result goes to."""
+
+    node: OnnxNode
+    operands: tuple[Any, ...]
+
+
+Held = Given | Codes | Real | Weights | Scaled | Curve | Waiting
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a QuantizeLinear, or the like, puts its result on."""
+
+    scale: float
+    zero: int
+    bits: int
+    signed: bool
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of the file, and the Program tensor that holds its codes.
+
+    Parameters
+    ----------
+    name
+        In the file.
+    tensor
+        In the Program.
+    layout
+        Program axis i is the file's axis ``layout[i]``, batch left out.
+    scale, zero_point
+        Real value = scale · (code - zero_point), float32; ``None`` where the file itself speaks of codes.
+    """
+
+    name: str
+    tensor: str
+    layout: tuple[int, ...]
+    scale: NDArray[np.float32] | None
+    zero_point: int
+
+
+def map_layout(rank: int) -> tuple[int, ...]:
+    """Return the channels-last layout of a map ``[channels, …]`` of `rank` axes."""
+    return (*range(1, rank), 0)
+
+
+@dataclass(eq=False)
+class Parts:
+    """What of the Program is written so far."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    ops: list[Op] = field(default_factory=list)
+    inputs: list[Port] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    inexact: set[str] = field(default_factory=set)
+
+
+class Writer(Walk[Held]):
+    """The Program as far as it is written."""
+
+    def __init__(self, model: OnnxModel) -> None:
+        super().__init__(model)
+        self.parts = Parts()
+        self.named: dict[str, Codes] = {}
+        for i, item in enumerate(model.inputs):
+            shape = self.sample_shape(i)
+            if item.dtype in CODE_DTYPES:
+                bits, signed = CODE_DTYPES[item.dtype]
+                codes = self.declare_input(item.name, shape, Grid(1.0, 0, bits, signed, *code_range(bits, signed)))
+                self.parts.inputs.append(Port(item.name, codes.name, codes.layout, None, 0))
+                self.values[item.name] = codes
+            else:
+                self.values[item.name] = Given(i, shape)
+
+    # --- tensors ---------------------------------------------------------------------------------------------------
+
+    def shape(self, name: str) -> Shape:
+        """Return the shape of a tensor of the file, batch included."""
+        return (self.batch, *self.sample_of(self.values[name]))
+
+    def sample_of(self, value: Held) -> Shape:
+        """Return the shape of one sample in the file's order of axes."""
+        if isinstance(value, Given):
+            return value.shape
+        if isinstance(value, Curve):
+            return self.sample_of(value.source)
+        if isinstance(value, Real):
+            return self.sample_of(value.codes)
+        if isinstance(value, Codes | Scaled):
+            shape = self.parts.tensors[value.name].shape
+            return tuple(shape[value.layout.index(axis)] for axis in range(len(shape)))
+        raise ValueError("the shape of a float step is asked for before its result is quantized")
+
+    def tensor(self, value: Codes | Scaled) -> Tensor:
+        """Return the Program tensor of a value."""
+        return self.parts.tensors[value.name]
+
+    def declare_input(self, name: str, shape: Shape, grid: Grid) -> Codes:
+        """Declare a Program input, maps channels last."""
+        layout = map_layout(len(shape)) if len(shape) in (2, 3) else tuple(range(len(shape)))
+        self.codes_tensor(name, tuple(shape[axis] for axis in layout), grid)
+        return Codes(name, layout, grid.scale, grid.zero)
+
+    def codes_tensor(self, name: str, shape: Shape, grid: Grid) -> Tensor:
+        """Declare a tensor of codes."""
+        tensor = Tensor(
+            name=name,
+            shape=shape,
+            bits=grid.bits,
+            signed=grid.signed,
+            low=grid.low,
+            high=grid.high,
+            scale=grid.scale,
+            zero_point=grid.zero,
+        )
+        return self._declare(tensor)
+
+    def _declare(self, tensor: Tensor) -> Tensor:
+        require(tensor.name not in self.parts.tensors, f"tensor {tensor.name!r} is written twice")
+        self.parts.tensors[tensor.name] = tensor
+        return tensor
+
+    def sums_tensor(self, name: str, shape: Shape, bound: int, scale: Array | None = None) -> Tensor:
+        """Declare a tensor of exact sums up to a magnitude."""
+        reach = max(1, int(bound))
+        bits = bits_for(-reach, reach)
+        require(bits <= 62, f"sums of {bits} bits are too wide")
+        if bits > 32:
+            self.remark(name, f"{name!r} can reach {bits} bits, where ONNX Runtime's int32 sums would wrap")
+        real = None if scale is None else float(scale[0]) if scale.size == 1 else tuple(float(s) for s in scale)
+        tensor = Tensor(
+            name=name, shape=shape, bits=bits, signed=True, low=-reach, high=reach, scale=real, kind="accumulator"
+        )
+        return self._declare(tensor)
+
+    def emit(self, kind: type[Op], inputs: tuple[str, ...], output: str, **own: Any) -> str:
+        """Append an op, which bears its output's name; return that."""
+        self.parts.ops.append(kind(name=own.pop("name", output), inputs=inputs, output=output, **own))
+        return output
+
+    def remark(self, name: str, text: str) -> None:
+        """Note that a tensor's integers may differ from the runtime's, and why."""
+        if text not in self.parts.remarks:
+            self.parts.remarks.append(text)
+        self.parts.inexact.add(name)
+
+    def free(self, name: str) -> str:
+        """Return a tensor name that is not taken."""
+        tries = (name if i == 0 else f"{name}.{i}" for i in range(len(self.parts.tensors) + 2))
+        return next(found for found in tries if found not in self.parts.tensors)
+
+    # --- moving codes ----------------------------------------------------------------------------------------------
+
+    def in_layout(self, codes: Codes, layout: tuple[int, ...]) -> Codes:
+        """Return codes with their axes in another order, transposing where that moves anything."""
+        if codes.layout == layout:
+            return codes
+        source = self.tensor(codes)
+        axes = tuple(codes.layout.index(axis) for axis in layout)
+        shape = tuple(source.shape[axis] for axis in axes)
+        name = f"{codes.name}.as{''.join(map(str, layout))}"
+        if name not in self.parts.tensors:
+            self._declare(replace(source, name=name, shape=shape))
+            moved = [axis for axis in axes if source.shape[axis] > 1]
+            if moved == sorted(moved):
+                self.emit(Reshape, (codes.name,), name, shape=shape)
+            else:
+                self.emit(Transpose, (codes.name,), name, axes=axes)
+        return replace(codes, name=name, layout=layout)
+
+    def plain(self, codes: Codes) -> Codes:
+        """Return codes with their axes in the file's order."""
+        return self.in_layout(codes, tuple(sorted(codes.layout)))
+
+    def as_map(self, codes: Codes) -> Codes:
+        """Return codes of a map ``[channels, …]`` with channels last."""
+        return self.in_layout(codes, map_layout(len(codes.layout)))
+
+    def like(self, codes: Codes, name: str, shape: Shape) -> Tensor:
+        """Declare a tensor on the grid of another."""
+        return self._declare(replace(self.tensor(codes), name=name, shape=shape))
+
+    def stored(self, weights: Weights, name: str, rank: int) -> Codes:
+        """Write stored codes as a tensor that is the same for every sample."""
+        values = weights.values
+        require(weights.scale.size == 1, f"{name!r} is a constant with {weights.scale.size} scales; one is known")
+        require(values.ndim <= rank or values.shape[0] == 1, f"{name!r} differs from sample to sample")
+        flat = values.reshape(values.shape[max(0, values.ndim - rank) :])
+        flat = flat.reshape((1,) * (rank - flat.ndim) + flat.shape)
+        name = self.free(name)
+        grid = Grid(
+            float(weights.scale[0]),
+            int(weights.zero.ravel()[0]),
+            weights.bits,
+            weights.signed,
+            int(flat.min()),
+            int(flat.max()),
+        )
+        self.codes_tensor(name, flat.shape, grid)
+        self.emit(Constant, (), name, values=flat.astype(np.int64))
+        return Codes(name, tuple(range(rank)), grid.scale, grid.zero)
+
+    # --- onto a grid -----------------------------------------------------------------------------------------------
+
+    def curve(self, source: Real, function: Callable[[Array], Array] | None, grid: Grid, name: str) -> Codes:
+        """Write a function of codes, or nothing but another grid, as a table; codes already on it pass."""
+        tensor = self.tensor(source.codes)
+        codes = np.arange(tensor.low, tensor.high + 1)
+        real = dequantize(codes, source.scale, source.zero)
+        entries = quantize(real if function is None else function(real), grid.scale, grid.zero, grid.low, grid.high)
+        if function is None and np.array_equal(entries, codes) and (tensor.bits, tensor.signed) == (
+            grid.bits,
+            grid.signed,
+        ):
+            return replace(source.codes, scale=grid.scale, zero=grid.zero)
+        self.codes_tensor(name, tensor.shape, grid)
+        self.emit(Table, (source.codes.name,), name, entries=entries, low_code=tensor.low)
+        return Codes(name, source.codes.layout, grid.scale, grid.zero)
+
+    def requantized(
+        self, sums: Scaled, multiplier: NDArray[np.float64], grid: Grid, name: str, low: float, high: float
+    ) -> Codes:
+        """Bring exact sums onto a grid by rule ``float32_rne``, or ``fbgemm`` where a float bias is left to it."""
+        ends = quantize(np.array([low, high], np.float32), grid.scale, grid.zero, grid.low, grid.high)
+        self.codes_tensor(name, self.tensor(sums).shape, replace(grid, low=int(ends[0]), high=int(ends[1])))
+        bias = None if sums.bias is None else np.asarray(sums.bias / sums.scale, dtype=np.float64)
+        require(bool(np.all(multiplier >= 0)), f"{name!r} has negative scales")
+        if bias is not None:
+            multiplier, bias = (np.atleast_1d(part) for part in np.broadcast_arrays(multiplier, bias))
+        self.emit(
+            Requantize,
+            (sums.name,),
+            name,
+            multiplier=np.array(multiplier),
+            low=int(ends[0]),
+            high=int(ends[1]),
+            rule="float32_rne" if bias is None else "fbgemm",
+            zero_out=grid.zero,
+            float_bias=None if bias is None else np.array(bias),
+        )
+        return Codes(name, sums.layout, grid.scale, grid.zero)
+
+    def program(self, outputs: list[Port]) -> Program:
+        """Return the finished Program."""
+        return Program(
+            name=self.model.name.removesuffix(".onnx"),
+            tensors=self.parts.tensors,
+            inputs=tuple(port.tensor for port in self.parts.inputs),
+            outputs=tuple(dict.fromkeys(port.tensor for port in outputs)),
+            ops=tuple(self.parts.ops),
+        )
