@@ -85,7 +85,8 @@ def energy_pj(activity: Activity, machine: Machine) -> dict[str, float]:
     energy = dict.fromkeys(COMPONENTS, 0.0)
     for event, count in activity:
         if count:
-            energy[event.component] += count * price_pj(machine, event, count)
+            price = price_pj(machine, event, count)
+            energy[event.component] += count * price
     return energy | {"total": sum(energy.values())}
 
 

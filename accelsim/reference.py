@@ -282,7 +282,7 @@ def _avg_pool(op: AvgPool, operands: list[Ints]) -> Ints:
     if op.rule == "float32_window":
         means = float32_window_means(windows, counts, (op.multiplier, op.divisor), op.zero_out)
     else:
-        means = MEAN_RULES[op.rule].array(sums, counts, op.multiplier, op.zero_out)
+        means = MEAN_RULES[op.rule].array(sums, counts, op.multiplier, (op.zero_in, op.zero_out))
     return _drop_map(np.clip(means, op.low, op.high), operands[0])
 
 

@@ -18,6 +18,7 @@ from accelsim.float_steps import fused_multiply_add, fused_multiply_add_scalar
 
 Ints = NDArray[np.int64]
 Pair = tuple[Any, Any]
+Zeros = tuple[int, int]
 f32 = np.float32
 
 ADD_HEADROOM_BITS = 20
@@ -126,43 +127,45 @@ ADD_RULES: dict[str, AddRule] = {
 
 @dataclass(frozen=True)
 class MeanRule:
-    """How a window's sum becomes its mean, output zero point included.
+    """How a window's sum, input zero point taken off, becomes its mean, output zero point included.
 
     Parameters
     ----------
     doc
         What it computes and whose it is.
     scalar
-        ``(total, count, multiplier, zero_out) -> int`` on Python integers.
+        ``(total, count, multiplier, zeros) -> int`` on Python integers; zeros are the input's and the output's.
     array
         The same on int64 arrays of totals and counts.
     """
 
     doc: str
-    scalar: Callable[[int, int, float, int], int]
-    array: Callable[[Ints, Ints, float, int], Ints]
+    scalar: Callable[[int, int, float, Zeros], int]
+    array: Callable[[Ints, Ints, float, Zeros], Ints]
 
 
 def _requantized(rule: str, values: Any, multiplier: float) -> Ints:
     return REQUANT_RULES[rule].array(np.asarray(values, np.int64), np.array([multiplier]), np.zeros(1))
 
 
-def _mean_float32(total: Any, count: Any, multiplier: float, zero_out: int) -> Any:
-    return _round_float32(np.asarray(total).astype(f32) * np.asarray(multiplier / count).astype(f32)) + zero_out
+def _mean_float32(total: Any, count: Any, multiplier: float, zeros: Zeros) -> Any:
+    return _round_float32(np.asarray(total).astype(f32) * np.asarray(multiplier / count).astype(f32)) + zeros[1]
 
 
-def _mean_shifted(total: Any, count: Any, multiplier: float, zero_out: int) -> Any:
-    scaled = np.asarray(total).astype(f32) * np.asarray(multiplier / count).astype(f32)
-    return _round_float32(scaled + f32(zero_out))
+def _mean_shifted(total: Any, count: Any, multiplier: float, zeros: Zeros) -> Any:
+    taken = np.asarray(count) * zeros[0]
+    factor = f32(multiplier) / np.asarray(count).astype(f32)
+    offset = f32(zeros[1]) - taken.astype(f32) * factor
+    return _round_float32(np.asarray(total + taken).astype(f32) * factor + offset)
 
 
-def _divide_away(total: int, count: int, multiplier: float, zero_out: int) -> int:
+def _divide_away(total: int, count: int, multiplier: float, zeros: Zeros) -> int:
     quotient = (abs(total) + count // 2) // count
-    return (quotient if total > 0 else -quotient) + zero_out
+    return (quotient if total > 0 else -quotient) + zeros[1]
 
 
-def _divide_away_array(total: Ints, count: Ints, multiplier: float, zero_out: int) -> Ints:
-    return np.sign(total) * ((np.abs(total) + count // 2) // count) + zero_out
+def _divide_away_array(total: Ints, count: Ints, multiplier: float, zeros: Zeros) -> Ints:
+    return np.sign(total) * ((np.abs(total) + count // 2) // count) + zeros[1]
 
 
 def _mean_mantissa(count: int, multiplier: float) -> tuple[int, int]:
@@ -172,27 +175,27 @@ def _mean_mantissa(count: int, multiplier: float) -> tuple[int, int]:
     return (mantissa << shift) // count, exponent - shift
 
 
-def _mean_gemmlowp(total: int, count: int, multiplier: float, zero_out: int) -> int:
+def _mean_gemmlowp(total: int, count: int, multiplier: float, zeros: Zeros) -> int:
     mantissa, exponent = _mean_mantissa(count, multiplier)
     shifted = min(max(total << max(exponent, 0), -(2**31)), 2**31 - 1)
-    return shift_half_away((shifted * mantissa + (1 << 30)) >> 31, max(-exponent, 0)) + zero_out
+    return shift_half_away((shifted * mantissa + (1 << 30)) >> 31, max(-exponent, 0)) + zeros[1]
 
 
-def _mean_gemmlowp_array(total: Ints, count: Ints, multiplier: float, zero_out: int) -> Ints:
+def _mean_gemmlowp_array(total: Ints, count: Ints, multiplier: float, zeros: Zeros) -> Ints:
     counts, place = np.unique(count, return_inverse=True)
     pairs = np.array([_mean_mantissa(int(n), multiplier) for n in counts], dtype=np.int64)[place.reshape(count.shape)]
     mantissa, exponent = pairs[..., 0], pairs[..., 1]
     shifted = np.clip(total << np.maximum(exponent, 0), -(2**31), 2**31 - 1)
     high, right = (shifted * mantissa + (1 << 30)) >> 31, np.maximum(-exponent, 0)
     half = np.where(right > 0, np.int64(1) << np.maximum(right - 1, 0), 0)
-    return np.sign(high) * ((np.abs(high) + half) >> right) + zero_out
+    return np.sign(high) * ((np.abs(high) + half) >> right) + zeros[1]
 
 
 def _sum_rule(name: str, whose: str) -> MeanRule:
     return MeanRule(
         f"requantization rule {name} of the window's sum; the multiplier holds 1 / count already: {whose}",
-        lambda total, count, multiplier, zero: REQUANT_RULES[name].scalar(total, multiplier, 0.0) + zero,
-        lambda total, count, multiplier, zero: _requantized(name, total, multiplier) + zero,
+        lambda total, count, multiplier, zeros: REQUANT_RULES[name].scalar(total, multiplier, 0.0) + zeros[1],
+        lambda total, count, multiplier, zeros: _requantized(name, total, multiplier) + zeros[1],
     )
 
 
@@ -203,7 +206,8 @@ MEAN_RULES: dict[str, MeanRule] = {
         _mean_float32,
     ),
     "float32_shifted": MeanRule(
-        "rint(float32(total) · float32(multiplier / count) + float32(zero_out)): XNNPACK mean",
+        "rint(float32(raw) · m + b), m = float32(multiplier) / count, b = zero_out - float32(count · zero_in) · m, raw "
+        "the sum of codes as they are: XNNPACK mean",
         lambda *arguments: int(_mean_shifted(*arguments)),
         _mean_shifted,
     ),

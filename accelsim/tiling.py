@@ -9,7 +9,8 @@ What must fit: the weight tile its buffer (half of it where halves alternate); t
 or go to DRAM what is free in the activation buffer (twice where halves alternate); and the sums of one stream chunk,
 or with several tiles along k of a whole tile, the accumulator buffer. Tiles are whole folds of the array, so cutting
 adds no folds along rows and columns. Under ``os`` sums stay in the PEs, so k is cut only within a single fold.
-In grouped layers the unit that is cut is one group, or one pack of groups that share a fold.
+In grouped layers the unit that is cut is one group, or one pack of groups that share a fold. Where sums do not fill the
+accumulator buffer, a cut tile is whole stream chunks, each at least half of that buffer.
 
 Ties go to fewer loads of the array, then to fewer tiles. Candidates are all splits into 1 to 8 parts and about every
 fifth beyond. Layers of several units take as many whole units per tile as fit, or tile one unit after the other.
@@ -32,7 +33,7 @@ PLACES = np.array([[order.index(loop) for loop in "mkn"] for order in ORDERS], d
 
 @njit(cache=True)
 def footprint(layer: Any, plan: Any, tile_m: int, tile_k: int) -> int:
-    """Return the bytes of the first operand that one tile of one unit reads: lines of the map, halo included."""
+    """Return the bytes of the first operand that one tile of one unit spans: whole lines of the map, with halo."""
     total = ceil_div(plan.act_bytes, plan.units)
     if tile_m >= plan.m and tile_k >= plan.k:
         return int(total)
@@ -128,7 +129,7 @@ def _whole_chunks(size: int, high: int, room: int) -> tuple[int, int]:
 
 @njit(cache=True)
 def _equal_parts(whole: int, high: int, room: int) -> tuple[int, int]:
-    """Return the tile of at most `high` that cuts `whole` into the fewest equal parts of whole chunks, and the chunk."""
+    """Return the tile of at most `high` that makes the fewest equal parts of whole chunks of `whole`, and the chunk."""
     parts = ceil_div(whole, high)
     while parts > 1:
         tile, chunk = _whole_chunks(ceil_div(whole, parts), high, room)

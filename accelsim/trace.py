@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from accelsim.result import Result
+from accelsim.store import write_atomically
 
 UNITS = ("dram", "array", "vector")
 """Threads of a core, in the order in which they are shown."""
@@ -52,7 +53,7 @@ def chrome_trace(result: Result) -> dict[str, Any]:
 
 def write_chrome_trace(result: Result, path: Path) -> None:
     """Write a result's timeline as a JSON file; see `chrome_trace`."""
-    path.write_text(json.dumps(chrome_trace(result), separators=(",", ":")), encoding="utf-8")
+    write_atomically(path, json.dumps(chrome_trace(result), separators=(",", ":")).encode())
 
 
 def _named(kind: str, core: int, thread: int, name: str) -> dict[str, Any]:

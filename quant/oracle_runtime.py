@@ -104,6 +104,13 @@ def _mean_gemmlowp(op: AvgPool, totals: Tensor, counts: Tensor) -> Tensor:
     return result + op.zero_out
 
 
+def _mean_shifted(op: AvgPool, totals: Tensor, counts: Tensor) -> Tensor:
+    zeros, raw = counts * op.zero_in, totals + counts * op.zero_in
+    factors = float32(np.array(op.multiplier)) / counts.to(torch.float32)
+    offsets = torch.tensor(op.zero_out).to(torch.float32) - zeros.to(torch.float32) * factors
+    return round_to_int(raw.to(torch.float32) * factors + offsets)
+
+
 def _divide_away(op: AvgPool, totals: Tensor, counts: Tensor) -> Tensor:
     half = torch.div(counts, 2, rounding_mode="floor")
     towards = torch.where(totals > 0, totals + half, totals - half)
@@ -125,9 +132,7 @@ MEANS: dict[str, Callable[[AvgPool, Tensor, Tensor], Tensor]] = {
     "float32_rne": lambda op, totals, counts: (
         round_to_int(totals.to(torch.float32) * _factors(op, counts)) + op.zero_out
     ),
-    "float32_shifted": lambda op, totals, counts: round_to_int(
-        totals.to(torch.float32) * _factors(op, counts) + torch.tensor(float(op.zero_out), dtype=torch.float32)
-    ),
+    "float32_shifted": _mean_shifted,
     "divide_away": _divide_away,
     "gemmlowp_double": lambda op, totals, counts: _scaled("gemmlowp_double", totals, op.multiplier) + op.zero_out,
     "ruy_double_up": lambda op, totals, counts: _scaled("ruy_double_up", totals, op.multiplier) + op.zero_out,

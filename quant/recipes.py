@@ -22,7 +22,14 @@ from quant.transform import Transform
 from quant.transforms import TRANSFORMS
 
 __all__ = [
-    "FAMILIES", "RECIPES", "TRANSFORMS", "Family", "describe_recipe", "load_recipe", "recipe_from_yaml",
+    "FAMILIES",
+    "OPTIONS",
+    "RECIPES",
+    "TRANSFORMS",
+    "Family",
+    "describe_recipe",
+    "load_recipe",
+    "recipe_from_yaml",
     "recipe_to_yaml",
 ]  # fmt: skip
 
@@ -215,6 +222,14 @@ FAMILIES: tuple[Family, ...] = (
     Family("combined", "two-step equalization, then OCS, then MSE clipping", "methods composed", _combined),
 )
 """The oracle of the OCS paper's Table 4 chooses channels for each batch that is run: see `quant.ocs_oracle`."""
+
+OPTIONS: tuple[tuple[str, str, str], ...] = (
+    ("per-channel", "one weight scale per output channel instead of one per layer", "baseline"),
+    ("bias-correction", "mean error of rounded weights taken off the biases", "Nagel et al., arXiv:1906.04721, 4.2"),
+    ("wide-clamp", "weight codes down to -2**(bits-1), for reproduction", f"{_OCS}, authors' code"),
+    ("act-ocs oracle", "channels chosen from the batch that is run; an experiment without a price", f"{_OCS}, Table 4"),
+)
+"""What a recipe can ask for besides transforms and rules: name, what it does, source."""
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in FAMILIES for recipe in family.build()}
 """Every named recipe."""

@@ -87,7 +87,7 @@ def _run(args: argparse.Namespace) -> int:
     from reports.run import RunOptions, run_network
     from reports.summary import run_summary
 
-    _check_outputs(args.json, args.html)
+    _check_outputs(args.json, args.html, args.trace)
     report = run_network(
         RunOptions(
             task=options.task_options(args, args.network),
@@ -109,7 +109,7 @@ def _cost(args: argparse.Namespace) -> int:
     from reports.summary import cost_summary
     from reports.topology import cost_topology, is_topology
 
-    _check_outputs(args.json)
+    _check_outputs(args.json, args.trace)
     asked, machinery = options.quant_options(args), options.machinery_of(args)
     if is_topology(args.network):
         record = cost_topology(args.network, asked, machinery)

@@ -20,6 +20,7 @@ from reports.budget import budget_record, choose_recipe
 from reports.run import RECORD_VERSION, Machinery
 from reports.sources import find_workload
 from reports.task import TaskOptions
+from reports.timeline import write_timeline
 from workloads import Workload, split
 
 STAND_IN_SAMPLES = 8
@@ -42,6 +43,7 @@ def cost_network(options: TaskOptions, asked: Recipe | QuantOptions, machinery: 
 
 def price_program(program: Program, machinery: Machinery, recipe: str) -> dict[str, Any]:
     """Price a Program under the keys of `cost_network`; `recipe` says how it was quantized."""
+    write_timeline(program, machinery)
     _evaluate(program, machinery)
     start = time.perf_counter()
     result = _evaluate(program, machinery)

@@ -8,7 +8,7 @@ from accelsim.arith import REQUANT_RULES
 from accelsim.config import load_accelerator, preset_names
 from accelsim.technology import NODE_RANGES_NM, TECHNOLOGIES, describe, technology
 from quant.clip import CLIPS
-from quant.recipes import RECIPES, describe_recipe
+from quant.recipes import OPTIONS, RECIPES, describe_recipe
 from quant.transforms import TRANSFORMS
 from reports.terminal import format_table
 from reports.units import capacity
@@ -68,6 +68,7 @@ def list_methods() -> list[Row]:
         {"kind": "clip rule", "name": name, "what": _summary(rule()), "source": rule().source}
         for name, rule in CLIPS.items()
     ]
+    rows += [{"kind": "option", "name": name, "what": what, "source": source} for name, what, source in OPTIONS]
     rows += [
         {"kind": "requantization rule", "name": rule.name, "what": rule.doc, "source": ""}
         for rule in REQUANT_RULES.values()

@@ -111,9 +111,11 @@ def _conv(rng: Rng) -> Program:
     bias = _codes(rng, shape[:1], -(2**12), 2**12)
     bound = conv_bound(weight, bias, max(x.magnitude, abs(pad)))
     reach = int(bound.max())
+    wide = [2 * side - 1 <= length and bool(rng.integers(2)) for side, length in zip(shape[1:3], x.shape, strict=False)]
     return _one(
         Conv, (x,), (-reach, reach), "accumulator", weight=weight, bias=bias, weight_bits=bits, storage_bits=bits,
-        bound=bound, groups=groups, stride=tuple(rng.integers(1, 3, size=2).tolist()),
+        bound=bound, groups=groups, dilation=tuple(1 + far for far in wide),
+        stride=tuple(rng.integers(1, 3, size=2).tolist()),
         padding=tuple(int(rng.integers(0, shape[1 + i % 2])) for i in range(4)), pad_value=pad,
     )  # fmt: skip
 
@@ -134,10 +136,13 @@ def _matmul(rng: Rng) -> Program:
 def _requantize(rng: Rng) -> Program:
     rule = str(rng.choice(list(REQUANT_RULES)))
     grid, channels, reach = _output_grid(rng), int(rng.integers(1, 6)), 1 << int(rng.integers(4, 25))
+    codes = bool(rng.integers(2))  # of another grid, with a zero point, rather than sums
     x = Tensor(
         name="x", shape=(5, channels), bits=bits_for(-reach, reach), signed=True, low=-reach, high=reach,
-        kind="accumulator",
+        kind="code" if codes else "accumulator", scale=1.0 if codes else None,
     )  # fmt: skip
+    grid["zero_in"] = int(rng.integers(-reach, reach, endpoint=True)) if codes else 0
+    channels = channels if rng.integers(2) else 1
     factor: NDArray[Any] = (grid["high"] - grid["low"]) / reach * 2.0 ** rng.uniform(-3, 3, channels)
     if rule == "pot_shift" or rng.integers(2):
         factor = 2.0 ** np.round(np.log2(factor))  # so that ties occur
@@ -260,7 +265,11 @@ def _border(rng: Rng, x: Tensor) -> dict[str, Any]:
     return {"widths": widths, "value": int(rng.integers(x.low, x.high, endpoint=True))}
 
 
-def _ends(rng: Rng, x: Tensor) -> dict[str, int]:
+def _ends(rng: Rng, x: Tensor) -> dict[str, Any]:
+    """Return limits for all channels, or for each."""
+    if rng.integers(2):
+        low, high = np.sort(rng.integers(x.low, x.high, size=(2, x.shape[-1]), endpoint=True), axis=0)
+        return {"low": low, "high": high}
     low, high = sorted(int(v) for v in rng.integers(x.low, x.high, size=2, endpoint=True))
     return {"low": low, "high": high}
 

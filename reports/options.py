@@ -62,6 +62,7 @@ def add_machinery(parser: Parser) -> None:
     group.add_argument("--node", type=float, metavar="NM", help="technology node (default: the accelerator's)")
     group.add_argument("--batch", type=_whole, default=1, metavar="B", help="samples per batch of every cost (1)")
     group.add_argument("--timing", metavar="MODE", help="isolated, overlapped or scalesim (default: the accelerator's)")
+    group.add_argument("--trace", type=Path, metavar="FILE", help="write a timeline of the batch, for Perfetto")
 
 
 def add_quantization(parser: Parser) -> None:
@@ -163,6 +164,7 @@ def machinery_of(args: argparse.Namespace) -> "Machinery":
         technology=technology_of(args, accelerator),
         batch=args.batch,
         timing_mode=args.timing,
+        trace=args.trace,
     )
 
 

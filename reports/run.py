@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from quant.recipe_options import QuantOptions
 from quant.splitquant_storage import as_stored
 from reports.budget import budget_record, choose_recipe
 from reports.task import Evaluation, Task, TaskOptions, evaluate, load_task
+from reports.timeline import write_timeline
 from reports.witness import Witness, check_bit_exact
 
 RECORD_VERSION = 1
@@ -42,12 +44,15 @@ class Machinery:
         Samples per batch of every cost figure.
     timing_mode
         The accelerator's own where ``None``.
+    trace
+        File that gets the timeline of a batch, as `reports.timeline` writes it; none where ``None``.
     """
 
     accelerator: Accelerator
     technology: Technology | None = None
     batch: int = 1
     timing_mode: str | None = None
+    trace: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse before any work what `simulate` would refuse after it."""
@@ -138,6 +143,7 @@ def run_task(task: Task, options: RunOptions, quantized: Quantized | None = None
         batch=machinery.batch,
         timing_mode=machinery.timing_mode,
     ).to_json()
+    write_timeline(quantized.program, machinery)
     start = time.perf_counter()
     evaluation = evaluate(
         task,

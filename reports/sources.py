@@ -4,6 +4,7 @@ import difflib
 from pathlib import Path
 
 from workloads import WORKLOADS, Workload
+from workloads.hub import hub_workload, is_hub_folder
 from workloads.usercode import exported_workload, user_workload
 from workloads.zoo import zoo_names, zoo_workload
 
@@ -14,7 +15,8 @@ def find_workload(name: str, data: Path | None = None, *, trust: bool = False) -
     Parameters
     ----------
     name
-        A key of `workloads.WORKLOADS`, ``package.module:callable``, a ``.pt2`` file, or a name of torchvision.
+        A key of `workloads.WORKLOADS`, ``package.module:callable``, a ``.pt2`` file, a folder with a model
+        of transformers, or a name of torchvision.
     data
         Samples, where the network's inputs are known from them only.
     trust
@@ -29,6 +31,8 @@ def find_workload(name: str, data: Path | None = None, *, trust: bool = False) -
         return WORKLOADS[name]
     if name.endswith(".pt2"):
         return exported_workload(Path(name), data, trusted=trust)
+    if is_hub_folder(name):
+        return hub_workload(Path(name), data)
     if ":" in name:
         return user_workload(name, data)
     others = zoo_names()

@@ -1,4 +1,4 @@
-"""GEMMs on arrays for tests of the array level: one strategy for all dataflows, PE products, rules and ragged shapes."""
+"""GEMMs on arrays for tests of the array level: one strategy for all dataflows, rules and ragged shapes."""
 
 import numpy as np
 from hypothesis import strategies as st

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from naive import Matrix, brought_into_range
 
 from accelsim.arith import Accumulation
+from accelsim.dataflow import Job
 
 
 @dataclass
@@ -25,6 +26,16 @@ class Register:
             self.value, self.coming = self.coming, None
 
 
+@dataclass(frozen=True)
+class Held:
+    """What one PE's registers hold in a cycle: operands by lane, stationary ones by bank and lane, sums by bank."""
+
+    left: list[int]
+    top: list[int]
+    still: list[list[int]]
+    sums: list[int]
+
+
 @dataclass
 class Pe:
     """The registers of one PE: operands by lane, a stationary operand or sum by bank, and products in the MAC."""
@@ -40,6 +51,13 @@ class Pe:
         """The product that reaches the adder now that `product` leaves the multiplier."""
         self.pipe.append(product)
         return self.pipe.pop(0)
+
+    def held(self) -> "Held":
+        """What the registers hold."""
+        banks = [[register.value for register in bank] for bank in self.still]
+        values = ([register.value for register in registers] for registers in (self.left, self.top, self.sums))
+        left, top, sums = values
+        return Held(left, top, banks, sums)
 
     def clock(self) -> None:
         still = [register for bank in self.still for register in bank]
@@ -97,8 +115,10 @@ class Grid:
             for c in range(machine.cols)
         }
         self.outputs: dict[tuple[int, int], int] = {}
+        self.history: list[dict[tuple[int, int], Held]] = []
 
     def clock(self) -> None:
+        self.history.append({place: pe.held() for place, pe in self.pes.items()})
         for pe in self.pes.values():
             pe.clock()
         self.cycle += 1
@@ -262,3 +282,26 @@ class OutputStationary(Grid):
                     self.missing -= 1
                     for r in range(step + 1, bottom + 1):
                         self.pes[r, c].sums[bank].coming = self.pes[r - 1, c].sums[bank].value
+
+
+def build(name: str, job: Job) -> "Stationary | OutputStationary":
+    """Return the array of a dataflow; under WS and IS without the bias."""
+    a, w = job.operands.a.tolist(), job.operands.w.tolist()
+    array, rules, operands = job.array, job.accumulation, job.operands
+    last = rules.acc_bits if name == "os" else rules.psum_bits
+    left, top = (operands.weight_bits, operands.act_bits) if name == "is" else (operands.act_bits, operands.weight_bits)
+    lanes, depth = array.products_per_pe, array.pipeline_depth
+    machine = Machine(array.rows, array.cols, lanes, depth, job.banks, (left, top, last))
+    if name == "os":
+        bias = [0] * len(w[0]) if operands.bias is None else operands.bias.tolist()
+        return OutputStationary(a, w, bias, machine, rules)
+    if name == "is":
+        a, w = [list(x) for x in zip(*w, strict=True)], [list(x) for x in zip(*a, strict=True)]
+    return Stationary(a, w, job.stream_tile or len(a), machine, rules)
+
+
+def history(name: str, job: Job) -> list[dict[tuple[int, int], Held]]:
+    """What every PE holds in every cycle of a run, just before the clock edge that ends it."""
+    array = build(name, job)
+    array.run()
+    return array.history

@@ -9,11 +9,11 @@ or of matrix products
     Layer, M, N, K,
 
 Which of the two it is follows from the header where that names its columns, else from the number of columns. The
-meaning of a row is SCALE-Sim's (v2, ``topology_utils.py``): inputs are padded beforehand, windows follow each other until
-the map is covered (``ceil((height - filter + stride) / stride)`` lines, of which the last may leave it; `notes` say so),
-and ``DP`` in a layer's name means depthwise: every channel by itself with `filters` filters. Reading is lenient: the trailing comma, header, blank lines, comments behind
-``#``, byte-order mark, quotes, spaces and a second stride may be there or not. What a row says and this reader does not
-keep (sparsity) is named in `notes`.
+meaning of a row is SCALE-Sim's (v2, ``topology_utils.py``): inputs are padded beforehand, windows follow each other
+until the map is covered (``ceil((height - filter + stride) / stride)`` lines, of which the last may leave it; `notes`
+say so), and ``DP`` in a layer's name means depthwise: every channel by itself with `filters` filters. Reading is
+lenient: the trailing comma, header, blank lines, comments behind ``#``, byte-order mark, quotes, spaces and a second
+stride may be there or not. What a row says and this reader does not keep (sparsity) is named in `notes`.
 """
 
 import csv

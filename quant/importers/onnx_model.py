@@ -7,7 +7,7 @@ the bytes that are there, outside data must lie in the model's own folder, and n
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,8 @@ class OnnxModel:
         Initializers by name.
     opset
         Of the operators of ai.onnx.
+    widths
+        Bits of the initializers of 4-bit types, by name.
     """
 
     name: str
@@ -88,6 +90,7 @@ class OnnxModel:
     nodes: tuple[OnnxNode, ...]
     constants: Mapping[str, Array]
     opset: int
+    widths: Mapping[str, int] = field(default_factory=dict)
 
 
 def require(holds: bool, message: str) -> None:
@@ -132,7 +135,8 @@ def read_onnx(data: bytes, name: str = "model", folder: Path | None = None) -> O
         require(output in produced, f"{name}: no operator gives the output {output!r}")
     require(bool(inputs) and bool(outputs), f"{name} needs inputs and outputs (has {len(inputs)} and {len(outputs)})")
     opset = next((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), 0)
-    return OnnxModel(name, inputs, outputs, ordered, constants, int(opset))
+    widths = {tensor.name: 4 for tensor in graph.initializer if tensor.data_type in _PACKED}
+    return OnnxModel(name, inputs, outputs, ordered, constants, int(opset), widths)
 
 
 def _parse(data: bytes, name: str) -> Any:

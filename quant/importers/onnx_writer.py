@@ -320,9 +320,14 @@ class Writer(Walk[Held]):
         codes = np.arange(tensor.low, tensor.high + 1)
         real = dequantize(codes, source.scale, source.zero)
         entries = quantize(real if function is None else function(real), grid.scale, grid.zero, grid.low, grid.high)
-        if function is None and np.array_equal(entries, codes) and (tensor.bits, tensor.signed) == (
-            grid.bits,
-            grid.signed,
+        if (
+            function is None
+            and np.array_equal(entries, codes)
+            and (tensor.bits, tensor.signed)
+            == (
+                grid.bits,
+                grid.signed,
+            )
         ):
             return replace(source.codes, scale=grid.scale, zero=grid.zero)
         self.codes_tensor(name, tensor.shape, grid)

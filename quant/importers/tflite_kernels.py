@@ -39,7 +39,8 @@ class KernelSet:
     conv, fully_connected
         Requantization rule of CONV_2D and FULLY_CONNECTED.
     depthwise, depthwise_uint8
-        Of DEPTHWISE_CONV_2D, by number of output channels.
+        Of DEPTHWISE_CONV_2D, by number of output channels. The XNNPACK delegate takes uint8 weights only where their
+        quantized axis is 0; others fall to the built-in kernel.
     requantize
         Of QUANTIZE from one 8-bit type to another, by number of elements.
     add
@@ -49,8 +50,8 @@ class KernelSet:
         every other.
     softmax
         A key of `SOFTMAX_RULES`.
-    float32_scales
-        Whether multipliers are computed in float32.
+    delegates
+        Whether QUANTIZE within one type, and only it, is XNNPACK's.
     activation
         Rounds the real end of a fused activation onto the output's grid: (real end ÷ scale, zero point) -> code.
     """
@@ -65,7 +66,7 @@ class KernelSet:
     map_mean: Callable[[int], Segments]
     mean: str
     softmax: str
-    float32_scales: bool
+    delegates: bool
     activation: Callable[[np.float32, int], int]
 
 
@@ -83,13 +84,13 @@ KERNELS: dict[str, KernelSet] = {
         conv="float32_rne",
         fully_connected="float32_rne",
         depthwise=_all("float32_rne"),
-        depthwise_uint8=_all("gemmlowp_double"),
+        depthwise_uint8=_all("float32_rne"),
         requantize=_vectors(16),
         add="xnnpack",
         map_mean=_all("float32_shifted"),
         mean="float32_shifted",
         softmax="float32",
-        float32_scales=True,
+        delegates=True,
         activation=_shifted_even,
     ),
     "builtin": KernelSet(
@@ -103,7 +104,7 @@ KERNELS: dict[str, KernelSet] = {
         map_mean=_vectors(16),
         mean="gemmlowp_mean",
         softmax="float32",
-        float32_scales=False,
+        delegates=False,
         activation=_away,
     ),
     "reference": KernelSet(
@@ -117,7 +118,7 @@ KERNELS: dict[str, KernelSet] = {
         map_mean=_all("gemmlowp_mean"),
         mean="gemmlowp_mean",
         softmax="gemmlowp",
-        float32_scales=False,
+        delegates=False,
         activation=_away,
     ),
 }

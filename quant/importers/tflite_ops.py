@@ -10,7 +10,7 @@ import numpy as np
 from accelsim.arith import code_range
 from accelsim.program import Add, AvgPool, Clamp, Concat, MaxPool, Op, Pad, Requantize, Reshape, Softmax, Table, Tensor
 from quant.importers import tflite_sums
-from quant.importers.tflite_kernels import Segments
+from quant.importers.tflite_kernels import KERNELS, Segments
 from quant.importers.tflite_reader import FileOperator, FileTensor
 from quant.importers.tflite_softmax import fixed_exponentials, float_exponentials
 from quant.importers.tflite_sums import window
@@ -64,6 +64,10 @@ def add(writer: Writer, op: FileOperator) -> None:
     rule, multipliers, multiplier_out = writer.kernels.add, (float(s0 / out), float(s1 / out)), 1.0
     if rule == "xnnpack" and not all(2.0**-10 <= m < 2.0**8 for m in multipliers):
         rule = "gemmlowp_double"  # beyond what the delegate takes: the built-in kernel
+    if rule == "gemmlowp_double" and writer.kernels is not KERNELS["reference"] and sum(multipliers) * 255 >= 2**15:
+        raise writer.fail(
+            op, f"scales its inputs by {multipliers}; the built-in kernel wraps at 16 bits, others do not"
+        )
     if rule == "gemmlowp_double":
         twice = 2 * max(np.float64(s0), np.float64(s1))
         multipliers = (float(s0 / twice), float(s1 / twice))
@@ -98,7 +102,7 @@ def quantize(writer: Writer, op: FileOperator) -> None:
     multiplier, segments = float(np.float64(scale) / np.float64(out)), writer.kernels.requantize(source.size)
     if multiplier == 1.0:
         segments = (("single_up", source.size),)  # nothing is rounded
-    elif writer.kernels.float32_scales and file.dtype == y.dtype:
+    elif writer.kernels.delegates and file.dtype == y.dtype and 2.0**-8 <= scale / out <= 2.0**7:
         # XNNPACK's convert: a multiplier of 8 fraction bits, one rounding, ties up
         multiplier, segments = float(np.rint(np.float32(256) * (scale / out)) / 256), (("single_up", source.size),)
     flat = source if len(segments) == 1 else _flat(writer, op, source)

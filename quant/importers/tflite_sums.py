@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.program import Conv, Op, Requantize, Reshape, Tensor, conv_bound
-from quant.importers.tflite_kernels import Segments
+from quant.importers.tflite_kernels import KERNELS, Segments
 from quant.importers.tflite_reader import FileOperator, FileTensor
 from quant.importers.tflite_writer import CODE_TYPES, Writer
 
@@ -76,9 +76,9 @@ def _bias(writer: Writer, op: FileOperator, out: int) -> NDArray[np.int64]:
     return data.astype(np.int64)
 
 
-def _multiplier(writer: Writer, x: FileTensor, weight: FileTensor, y: FileTensor) -> NDArray[np.float64]:
-    """Return input scale × weight scale ÷ output scale as the kernels compute it."""
-    if writer.kernels.float32_scales:
+def _multiplier(rule: str, x: FileTensor, weight: FileTensor, y: FileTensor) -> NDArray[np.float64]:
+    """Return input scale × weight scale ÷ output scale as the kernel of a rule computes it."""
+    if rule == "float32_rne":
         return (x.scales * weight.scales / y.scales).astype(np.float64)
     wide = [t.scales.astype(np.float64) for t in (x, weight, y)]
     # kernel_util.cc, GetQuantizedConvolutionMultipler: one scale for all channels is multiplied in float32 first
@@ -113,7 +113,7 @@ def _sums(
 
 def _requantize(writer: Writer, op: FileOperator, sums: Tensor, target: Tensor, segments: Segments) -> None:
     x, y = writer.file_tensor(op, 0), writer.output(op)
-    multiplier = _multiplier(writer, x, writer.file_tensor(op, 1), y)
+    multiplier = _multiplier(segments[0][0], x, writer.file_tensor(op, 1), y)
     low, high = writer.limits(op, y)
 
     def make(name: str, source: str, output: str, rule: str, run: slice) -> Op:
@@ -161,6 +161,8 @@ def depthwise_conv_2d(writer: Writer, op: FileOperator) -> None:
     if weight.shape[0] != 1:
         raise writer.fail(op, f"has weights {tensor}; their first axis must have length one")
     rule = writer.kernels.depthwise if tensor.dtype == "int8" else writer.kernels.depthwise_uint8
+    if tensor.dtype == "uint8" and tensor.axis:
+        rule = KERNELS["builtin"].depthwise_uint8
     operands = np.ascontiguousarray(weight.transpose(3, 1, 2, 0))
     _convolve(writer, op, (operands, writer.read(op, 0).shape[-1]), rule(weight.shape[3]))
 

@@ -22,22 +22,7 @@ from accelsim.dataflow.lanes import CLOCKS, LANES, _in_python
 
 def stepped(name: str, job: Job) -> tuple[naive_array.Stepped, np.ndarray]:
     """Step PEs one by one; return what they saw and, with a bias of zero, the outputs [m, n]."""
-    a, w = job.operands.a.tolist(), job.operands.w.tolist()
-    array, rules, gemm = job.array, job.accumulation, job.operands.gemm
-    act, weight = job.operands.act_bits, job.operands.weight_bits
-    last = rules.acc_bits if name == "os" else rules.psum_bits
-    bits = (weight, act, last) if name == "is" else (act, weight, last)
-    machine = naive_array.Machine(array.rows, array.cols, array.products_per_pe, array.pipeline_depth, job.banks, bits)
-    if name == "os":
-        seen = naive_array.OutputStationary(a, w, bias_of(job), machine, rules).run()
-    else:
-        stream, still = (
-            (a, w)
-            if name == "ws"
-            else ([list(x) for x in zip(*w, strict=True)], [list(x) for x in zip(*a, strict=True)])
-        )
-        seen = naive_array.Stationary(stream, still, job.stream_tile or len(stream), machine, rules).run()
-    flipped = name == "is"
+    seen, gemm, flipped = naive_array.build(name, job).run(), job.operands.gemm, name == "is"
     outputs = [[seen.outputs[(n, m) if flipped else (m, n)] for n in range(gemm.n)] for m in range(gemm.m)]
     return seen, np.array(outputs)
 
@@ -216,7 +201,7 @@ from accelsim.dataflow import DATAFLOWS, ArrayShape, Operands, make_job
 rng = np.random.default_rng(1)
 for name, dataflow in DATAFLOWS.items():
     for mode in ("isolated", "overlapped"):
-        for rows, cols, products, depth, bits in ((3, 2, 2, 2, 7), (2, 17, 1, 1, 6), (2, 3, 1, 1, 34), (4, 2, 1, 3, 20)):
+        for rows, cols, products, depth, bits in (3, 2, 2, 2, 7), (2, 17, 1, 1, 6), (2, 3, 1, 1, 34), (4, 2, 1, 3, 20):
             array = ArrayShape(rows, cols, products, depth)
             fold_k = None if name == "os" else rows * products
             rules = Accumulation(

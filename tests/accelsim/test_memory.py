@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from machines import layer_shapes, machine, machines
 from networks import attention, mlp, mobilenet, resnet50
 
-from accelsim import simulate
+from accelsim import simulate, tiling
 from accelsim.codes import machine_codes
 from accelsim.layers import layer_table
-from accelsim.memory import TILE_DTYPE
+from accelsim.memory import TILE_DTYPE, tile_table
 from accelsim.memory_events import play
 from accelsim.memory_recurrence import solve
+from accelsim.passes import Model, _evaluate
 
 PE_KINDS = ("fixed", "native", "composable", "bit_serial")
 
@@ -117,17 +118,12 @@ def test_busy_and_stalls_are_all_cycles(program, accelerator, memory, batch):
 @given(layer_shapes(), machines(), st.integers(2, 4))
 def test_cores_that_share_the_channel_are_never_faster_than_one_with_all_of_it(program, accelerator, cores):
     table = layer_table(program)
-    from accelsim.passes import Model, _evaluate  # noqa: PLC0415
-
     work = np.ones((len(table), 2), dtype=np.int64)
     codes = machine_codes(accelerator, accelerator.timing_mode, 1)
     try:
         one = _evaluate(table, Model(codes, work, "events"), 1)
     except ValueError:
         assume(False)
-    from accelsim import tiling  # noqa: PLC0415
-    from accelsim.memory import tile_table  # noqa: PLC0415
-
     tiles = tile_table(table.layers, one.schedule.plan, codes, tiling.PLACES)
     shared = play(tiles, len(table), codes, cores)
     assert shared.cycles >= one.cycles

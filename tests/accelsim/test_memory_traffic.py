@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from machines import endless, layer_shapes, machine, machines
 from networks import Shapes, attention, mlp, mobilenet, resnet50
 
-from accelsim import simulate
+from accelsim import simulate, tiling
 from accelsim.codes import machine_codes
 from accelsim.layers import CONV, VECTOR, layer_table
+from accelsim.memory import tile_table
 from accelsim.passes import Model, _evaluate
 from accelsim.simulate import _pe_work
 
@@ -115,9 +116,6 @@ def test_traffic_is_a_walk_over_tiles(program, accelerator):
 @given(layer_shapes(), machines(types=PE_KINDS), st.integers(1, 2))
 def test_tiles_of_the_time_model_move_what_is_counted(program, accelerator, batch):
     """Transfers are rounded up to cycles and shares of tiles to bytes; beyond that nothing is lost or added."""
-    from accelsim import tiling  # noqa: PLC0415
-    from accelsim.memory import tile_table  # noqa: PLC0415
-
     table, codes, found = evaluated(program, accelerator, batch)
     codes = codes._replace(bytes_per_cycle=1.0)
     tiles = tile_table(table.layers, found.schedule.plan, codes, tiling.PLACES)

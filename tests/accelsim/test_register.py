@@ -1,14 +1,20 @@
 """The register engine on whole Programs: same integers as the reference, cycles and toggles as the closed forms say."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from machines import machine as plain_machine
+from program_builder import Builder, Seeded
 from programs import conv_program, random_inputs, seeded_program
 
 from accelsim import reference
 from accelsim.config import Accelerator, load_accelerator
 from accelsim.dataflow import DATAFLOWS, Gemm
 from accelsim.execute import accumulations, operand_bits
-from accelsim.program import Program, gemm_view
+from accelsim.program import Conv, Duplicate, Program, gemm_view
 from accelsim.register import array_shape, execute_register
 
 
@@ -74,3 +80,67 @@ def test_rule_error_names_the_layer() -> None:
     program = conv_program(np.full((1, 1, 1, 4), 100), np.zeros(1, dtype=np.int64), (4,), low=0, high=100)
     with pytest.raises(OverflowError, match="layer 'layer'"):
         execute_register(program, {"x": np.full((2, 4), 100)}, machine("ws", "error", 14, 16))
+
+
+def split(codes: np.ndarray, splits: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Halve random input channels of ``[out, kh, kw, in]``, halves of halves among them; return pieces and sources."""
+    pieces, sources = list(np.moveaxis(codes, -1, 0)), list(range(codes.shape[-1]))
+    for _ in range(splits):
+        place = int(rng.integers(len(pieces)))
+        low = pieces[place] >> 1
+        pieces.append(pieces[place] - low)
+        sources.append(sources[place])
+        pieces[place] = low
+    return np.stack(pieces, axis=-1), np.array(sources)
+
+
+def layer_program(weight: np.ndarray, bias: np.ndarray, shape: tuple[int, ...], sources: np.ndarray | None) -> Program:
+    """Return a convolution of an input of 4 bits, its channels duplicated first where sources are given."""
+    builder = Builder(Seeded(1))
+    x = builder.input(shape, bits=4, signed=True)
+    if sources is not None:
+        plain: dict[str, Any] = {"offset": np.zeros(len(sources), np.int64), "shift": np.zeros(len(sources), np.int64)}
+        x = builder.emit(Duplicate, [x], (x.low, x.high), source=sources, low=x.low, high=x.high, **plain)
+    bound = np.abs(weight).reshape(len(weight), -1).sum(axis=1) * 8 + np.abs(bias)
+    reach = int(bound.max()) + 1
+    own = {"weight": weight, "bias": bias, "weight_bits": 9, "storage_bits": 9, "bound": bound, "padding": (1, 1, 1, 1)}
+    y = builder.emit(Conv, [x], (-reach, reach), kind="accumulator", **own)
+    return builder.program("layer", (y.name,))
+
+
+@pytest.mark.parametrize("dataflow", list(DATAFLOWS))
+@pytest.mark.parametrize("clip", [None, 7, 2], ids=["no piece clamped", "clamped at 7", "clamped at 2"])
+@settings(max_examples=15)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 5), st.sampled_from([1, 3]))
+def test_an_expanded_layer_is_the_unsplit_layer_of_the_sums_of_its_clamped_pieces(
+    dataflow: str, clip: int | None, seed: int, channels: int, splits: int, kernel: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(-60, 61, (3, kernel, kernel, channels))
+    pieces, sources = split(codes, splits, rng)
+    held = pieces if clip is None else np.clip(pieces, -clip - 1, clip)
+    sums = np.zeros_like(codes)
+    for place, source in enumerate(sources):
+        sums[..., source] += held[..., place]
+    assert clip is not None or np.array_equal(sums, codes)
+    bias = rng.integers(-50, 50, 3)
+    accelerator = plain_machine(
+        array={
+            "rows": int(rng.integers(1, 9)),
+            "cols": int(rng.integers(1, 5)),
+            "dataflow": dataflow,
+            "double_buffered": bool(rng.integers(2)),
+            "pipeline_depth": int(rng.integers(1, 3)),
+        },
+        accumulator={"psum_bits": 24, "bits": 32, "psum_overflow": "error", "overflow": "error"},
+    )
+    shape = (3, 2, channels)
+    expanded, unsplit = layer_program(held, bias, shape, sources), layer_program(sums, bias, shape, None)
+    inputs = random_inputs(unsplit, 2, seed % 1000)
+    runs = [execute_register(program, inputs, accelerator) for program in (expanded, unsplit)]
+    got, want = (run.outputs[program.outputs[0]] for run, program in zip(runs, (expanded, unsplit), strict=True))
+    np.testing.assert_array_equal(got, want)
+    assert got.any()
+    layers = [next(iter(run.runs)) for run in runs]
+    more, fewer = (run.runs[layer][0].counts.macs for run, layer in zip(runs, layers, strict=True))
+    assert more * channels == fewer * (channels + splits)

@@ -29,14 +29,14 @@ def test_added_arrays_equal_added_integers(
     totals=st.lists(st.integers(-(2**20), 2**20), min_size=1, max_size=20),
     counts=st.lists(st.integers(1, 400), min_size=20, max_size=20),
     multiplier=FACTORS,
-    zero=st.integers(-128, 255),
+    zeros=st.tuples(st.integers(-128, 255), st.integers(-128, 255)),
 )
 def test_arrays_of_means_equal_means_of_integers(
-    rule: str, totals: list[int], counts: list[int], multiplier: float, zero: int
+    rule: str, totals: list[int], counts: list[int], multiplier: float, zeros: tuple[int, int]
 ) -> None:
     pairs = list(zip(totals, counts, strict=False))
-    found = MEAN_RULES[rule].array(*np.array(pairs, dtype=np.int64).T, multiplier, zero)
-    assert found.tolist() == [MEAN_RULES[rule].scalar(total, count, multiplier, zero) for total, count in pairs]
+    found = MEAN_RULES[rule].array(*np.array(pairs, dtype=np.int64).T, multiplier, zeros)
+    assert found.tolist() == [MEAN_RULES[rule].scalar(total, count, multiplier, zeros) for total, count in pairs]
 
 
 @pytest.mark.parametrize("rule", SOFTMAX_RULES)
@@ -70,16 +70,16 @@ def test_gemmlowp_rounds_the_sum_half_away() -> None:
 
 def test_division_rounds_half_away_and_takes_no_zero_point_off() -> None:
     rule = MEAN_RULES["divide_away"].scalar
-    assert [rule(total, 4, 1.0, 0) for total in (-6, -5, -2, 2, 5, 6)] == [-2, -1, -1, 1, 1, 2]
+    assert [rule(total, 4, 1.0, (7, 0)) for total in (-6, -5, -2, 2, 5, 6)] == [-2, -1, -1, 1, 1, 2]
 
 
 def test_the_shifted_mean_rounds_behind_the_zero_point() -> None:
     shifted, plain = (MEAN_RULES[name].scalar for name in ("float32_shifted", "float32_rne"))
     # 1/2 + 1 is a tie between 1 and 2, and 2 is even; the plain rule rounds 1/2 to 0 first
-    assert (shifted(1, 2, 1.0, 1), plain(1, 2, 1.0, 1)) == (2, 1)
+    assert (shifted(1, 2, 1.0, (0, 1)), plain(1, 2, 1.0, (0, 1))) == (2, 1)
 
 
 @given(total=st.integers(-(2**15), 2**15), count=st.integers(1, 300), multiplier=st.floats(0.01, 2.0))
 def test_the_reference_mean_is_within_a_unit_of_the_real_one(total: int, count: int, multiplier: float) -> None:
     real = Fraction(multiplier) * total / count
-    assert abs(MEAN_RULES["gemmlowp_mean"].scalar(total, count, multiplier, 5) - 5 - real) <= Fraction(3, 4)
+    assert abs(MEAN_RULES["gemmlowp_mean"].scalar(total, count, multiplier, (0, 5)) - 5 - real) <= Fraction(3, 4)

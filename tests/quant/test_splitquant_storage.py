@@ -52,18 +52,18 @@ def test_coded_weights_are_one_matrix_that_three_passes_read() -> None:
 def test_what_is_stored_and_moved_is_priced_in_both_forms() -> None:
     """Stored: bits + 2 a weight against 3·bits, rows rounded up to words; the array's work is the same."""
     machine = load_accelerator("edge-32x32")
-    for bits in (2, 4, 8):
+    for bits in (2, 4):
         dense, coded = (simulate(as_stored(quantized(form, bits)), machine).to_json() for form in ("dense", "coded"))
         by_layer = [
             {name: sum(layer["weight_bytes"] for layer in record["layers"] if layer["name"].startswith(name))
              for name in ("one", "two")}
             for record in (dense, coded)
         ]  # fmt: skip
-        members = [1000, 800, 504]
+        members = [1000, 800, 504]  # of 16 by 16 by 9 weights
         wanted = stored_bits(members, bits, "coded") / stored_bits(members, bits)
         for name in ("one", "two"):
             assert abs(by_layer[1][name] / by_layer[0][name] - wanted) < 0.25
-        assert (coded["weight_bytes"] < dense["weight_bytes"]) == (bits + 2 < 3 * bits)
-        assert (coded["dram_bytes"] < dense["dram_bytes"]) == (bits + 2 < 3 * bits)
+        assert coded["weight_bytes"] < dense["weight_bytes"]
+        assert coded["dram_bytes"] < dense["dram_bytes"]
         assert coded["array_cycles"] == dense["array_cycles"]
         assert coded["energy_pj"]["pe"] == dense["energy_pj"]["pe"]

@@ -72,7 +72,7 @@ def _bert_setting() -> str:
     return (
         f"Song and Lin, arXiv:2501.12428: all weights of 2, 4 and 8 bits, one scale a layer (a branch), symmetric or "
         f"affine; activations 16 bits in place of floats, sums {SUM_BITS} bits. The paper reports gains of {gains} "
-        f"points at 2 bits on its two models. The affine unsplit network is a layer whose weights are all in one branch."
+        f"points at 2 bits on its two models. *unsplit affine* is the same network with one affine scale a layer."
     )
 
 
@@ -101,8 +101,8 @@ def _bert(name: str, part: Part, setting: Mapping[str, Any]) -> list[str]:
         f"### {name}",
         "",
         f"{part['samples']} texts evaluated, {part['calibration_samples']} others calibrated on (seed "
-        f"{setting['seed']}). Top-1 in percent, behind it the difference from the float network ({percent(real['accuracy'])} ± "
-        f"{percent(real['standard_error'])}). {_proof(part)}.",
+        f"{setting['seed']}). Top-1 in percent, behind it the difference from the float network "
+        f"({percent(real['accuracy'])} ± {percent(real['standard_error'])}). {_proof(part)}.",
         "",
         *markdown_table(header, rows, left=0),
         "",
