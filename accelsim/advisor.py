@@ -130,7 +130,7 @@ def _observe(
         rule = accelerator.accumulation(*operand_bits(program, op))
         extremes = np.zeros(4, dtype=np.int64)
         for rows, columns, bias in layer_groups(op, [values[name] for name in op.inputs]):
-            wide = (rows.astype(np.int64), columns.astype(np.int64), bias.astype(np.int64))
+            wide = (rows.astype(np.int64), np.ascontiguousarray(columns.T, dtype=np.int64), bias.astype(np.int64))
             _running(*wide, rule.fold_k or 0, rule.products_per_hop, extremes)
         found[op.name] = (int(extremes[0]), int(extremes[1]), int(extremes[2]), int(extremes[3]))
     return found
@@ -145,18 +145,21 @@ def _running(
     hop: int,
     extremes: NDArray[np.int64],
 ) -> None:
-    """Widen `extremes` (lowest and highest moving sum, lowest and highest accumulator) by all sums of a product."""
+    """Widen `extremes` (lowest and highest moving sum, lowest and highest accumulator) by all sums of a product.
+
+    Shapes ``[m, k]``, ``[n, k]``, ``[n]``.
+    """
     length = rows.shape[1]
     fold = fold_k if fold_k > 0 else hop
     for i in range(rows.shape[0]):
-        for j in range(columns.shape[1]):
+        for j in range(columns.shape[0]):
             total = bias[j]
             extremes[2], extremes[3] = min(extremes[2], total), max(extremes[3], total)
             for start in range(0, length, fold):
                 moving = 0
                 for at in range(start, min(start + fold, length), hop):
                     for k in range(at, min(at + hop, start + fold, length)):
-                        moving += rows[i, k] * columns[k, j]
+                        moving += rows[i, k] * columns[j, k]
                     extremes[0], extremes[1] = min(extremes[0], moving), max(extremes[1], moving)
                 total += moving
                 extremes[2], extremes[3] = min(extremes[2], total), max(extremes[3], total)

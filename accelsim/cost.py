@@ -3,9 +3,10 @@
 `energy_pj` prices an `Activity`, `area_um2` an accelerator. A price that a technology does not have is an error that
 names the event and how often it happened.
 
-Assumptions (A): lanes of the vector unit and the requantizer leak as PEs do per area; logic and SRAM leak in every
-cycle, stalls included, and nothing is power-gated; a lane holds one table of 256 bytes; chip-to-chip area of wires,
-clock and control is what the technology's own overheads stand for; a hop to the next core is one core's edge long.
+Assumptions (A): lanes of the vector unit and the requantizer leak as an 8×8 PE does per area; logic and SRAM leak in
+every cycle, stalls included, and nothing is power-gated; a lane holds one table of 256 bytes; chip-to-chip area of
+wires, clock and control is what the technology's own overheads stand for; a hop to the next core is one core's edge
+long.
 """
 
 import math
@@ -22,6 +23,9 @@ TABLE_BYTES = 256
 
 MAX_WORD_BITS = 4096
 """A wider word lies in several arrays side by side."""
+
+LANE_PE = (8, 8, 24)
+"""Weight, activation and sum of the PE whose leakage per area lanes have."""
 
 COMPONENTS = (
     "pe",
@@ -198,7 +202,8 @@ def leakage_mw(machine: Machine) -> float:
     accelerator, technology = machine.accelerator, machine.technology
     pe = pe_type(accelerator)
     one = pe.leakage_mw(technology, accelerator, machine.built)
-    density = one / pe.area_um2(technology, accelerator, machine.built)
+    flow = accelerator.array.dataflow
+    density = technology.pe_leakage_mw(*LANE_PE, flow) / technology.pe_area_um2(*LANE_PE, flow)
     pes = accelerator.array.rows * accelerator.array.cols
     srams = (accelerator.activation_sram, accelerator.weight_sram, accelerator.accumulator_sram)
     memory = sum(sram.banks * technology.sram_leakage_mw(sram.bytes / sram.banks) for sram in srams)

@@ -60,6 +60,11 @@ def add_machinery(parser: Parser) -> None:
     )
     group.add_argument("--technology", default="google", metavar="NAME", help="price table (google)")
     group.add_argument("--node", type=float, metavar="NM", help="technology node (default: the accelerator's)")
+    group.add_argument(
+        "--scaling",
+        choices=("google", "stillmaker"),
+        help="move the technology's 45 nm prices to the node by this published scaling",
+    )
     group.add_argument("--batch", type=_whole, default=1, metavar="B", help="samples per batch of every cost (1)")
     group.add_argument("--timing", metavar="MODE", help="isolated, overlapped or scalesim (default: the accelerator's)")
     group.add_argument("--trace", type=Path, metavar="FILE", help="write a timeline of the batch, for Perfetto")
@@ -93,6 +98,9 @@ def add_engine(parser: Parser) -> None:
     """Add how the Program is executed and proved."""
     group = parser.add_argument_group("execution")
     group.add_argument("--engine", choices=("functional", "register"), default="functional", help="(functional)")
+    group.add_argument(
+        "--toggles", type=_whole, default=0, metavar="N", help="price PEs by the register flips of N samples, too"
+    )
     group.add_argument("--threads", type=_whole, metavar="N", help="of the functional engine (default: all cores)")
     group.add_argument(
         "--bit-exact-images",
@@ -141,14 +149,16 @@ def task_options(args: argparse.Namespace, network: str) -> "TaskOptions":
 
 def technology_of(args: argparse.Namespace, accelerator: "Accelerator") -> "Technology":
     """Return the prices asked for, at the node asked for or the accelerator's."""
-    from accelsim.technology import NODE_RANGES_NM, technology
+    from accelsim.technology import NODE_RANGES_NM, scaled, technology
 
     node = accelerator.node_nm if args.node is None else args.node
     low, high = NODE_RANGES_NM.get(args.technology, (node, node))
+    if args.scaling is not None:
+        return scaled(technology(args.technology, high), node, args.scaling)
     if args.node is None and not low <= node <= high:
         raise ValueError(
             f"technology {args.technology} has prices for {low:g}..{high:g} nm only, {accelerator.name} is at {node:g} "
-            f"nm; give --node {high:g} to price it there"
+            f"nm; give --node {high:g} to price it there, or --scaling to move it"
         )
     return technology(args.technology, node)
 
@@ -173,7 +183,7 @@ def engine_of(args: argparse.Namespace) -> "Engine":
     from reports.run import Engine
 
     threads = args.threads if args.threads is not None else os.cpu_count() or 1
-    return Engine(name=args.engine, threads=threads, bit_exact_images=args.bit_exact_images)
+    return Engine(name=args.engine, threads=threads, bit_exact_images=args.bit_exact_images, toggles=args.toggles)
 
 
 def quant_options(args: argparse.Namespace) -> "QuantOptions":

@@ -21,9 +21,11 @@ from quant.pipeline import quantize_network
 from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions
 from quant.splitquant_storage import as_stored
+from reports.advice import advice_records
 from reports.budget import budget_record, choose_recipe
 from reports.task import Evaluation, Task, TaskOptions, evaluate, load_task
 from reports.timeline import write_timeline
+from reports.toggles import toggle_record
 from reports.witness import Witness, check_bit_exact
 
 RECORD_VERSION = 1
@@ -74,11 +76,14 @@ class Engine:
         Of the functional engine; results do not depend on it.
     bit_exact_images
         Samples on which every integer is compared with the oracle's; 0 leaves the proof out.
+    toggles
+        Samples whose register flips price the PEs, beside the price per MAC; 0 for none.
     """
 
     name: str = "functional"
     threads: int = 1
     bit_exact_images: int = 8
+    toggles: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -86,6 +91,8 @@ class Engine:
             raise ValueError(f"threads must be >= 1 (got {self.threads})")
         if self.bit_exact_images < 0:
             raise ValueError(f"bit-exact images must be >= 0 (got {self.bit_exact_images}); 0 leaves the proof out")
+        if self.toggles < 0:
+            raise ValueError(f"toggles must be >= 0 samples (got {self.toggles}); 0 counts none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +165,8 @@ def run_task(task: Task, options: RunOptions, quantized: Quantized | None = None
         task, quantized, machinery.accelerator, evaluation, images=engine.bit_exact_images, engine=engine.name
     )
     layers = _layers(cost.pop("layers"), quantized, machinery.accelerator, evaluation)
+    advice = advice_records(task, quantized, machinery.accelerator)
+    layers = [layer | {"accumulator_advice": advice.get(layer["name"])} for layer in layers]
     record = (
         {"record_version": RECORD_VERSION, "network": task.workload.name, "images": len(task.evaluated)}
         | {"accuracy": accuracy_record(task, evaluation)}
@@ -167,6 +176,7 @@ def run_task(task: Task, options: RunOptions, quantized: Quantized | None = None
         | describe_setting(options, quantized)
         | budget_record(budget)
         | {"calibration_images": len(task.calibrated), "origin": task.workload.origin}
+        | toggle_record(task, quantized, machinery.accelerator, machinery.technology, engine.toggles)
         | {"executed_s": executed_s, "layers": layers}
     )
     return RunReport(record)

@@ -36,6 +36,12 @@ def graph_of(shapes: Sequence[tuple[int, ...]], *nodes: Node, name: str = "net")
     return Graph(name, inputs, nodes, (nodes[-1].name,)).check()
 
 
+def ended(shapes: Sequence[tuple[int, ...]], node: Node) -> Graph:
+    """Return a graph of one node, its result kept as codes: what ends a network stays as exact sums."""
+    out = graph_of(shapes, node).shapes[node.name]
+    return graph_of(shapes, node, Node("end", "reshape", (node.name,), {"shape": out}))
+
+
 def quantized(graph: Graph, *x: Array, **options: Any) -> Quantized:
     """Quantize a graph with all layers alike, calibrated on the very samples."""
     batches: Any = [x if len(x) > 1 else x[0]]

@@ -44,6 +44,7 @@ def session(data: bytes, *outputs: str, threads: int = 1) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    options.add_session_config_entry("session.qdqisint8allowed", "1")  # else some int8 layers are left in float32
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
@@ -91,7 +92,7 @@ def float_cnn(seed: int, kind: str = "residual", channels: int = 8, size: int = 
         x = node("AveragePool", [x], "avg", kernel_shape=[2, 2], strides=[2, 2])
         x = node("LeakyRelu", [x], "leak", alpha=0.1)
         x = node("AveragePool", [x], "avg2", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1)
-        x = node("Tanh", [x], "bent")
+        x = node("Sigmoid", [x], "bent")
     x = node("GlobalAveragePool", [x], "gap")
     x = node("Flatten", [x], "flat", axis=1)
     if kind == "dense":

@@ -73,6 +73,7 @@ def text(value: str) -> Vector:
 class _Out:
     def __init__(self) -> None:
         self.data = bytearray(struct.pack("<I4s", 0, b"TFL3"))
+        self.written: dict[int, int] = {}
 
     def align(self, size: int, behind: int = 0) -> None:
         while (len(self.data) + behind) % size:
@@ -80,7 +81,9 @@ class _Out:
 
     def link(self, place: int, item: Any) -> None:
         """Write an item and let the offset at a place point to it."""
-        target = self.write(item)
+        target = self.written.get(id(item), 0)  # an item in a list twice is written once
+        if target <= place:
+            target = self.written[id(item)] = self.write(item)
         struct.pack_into("<I", self.data, place, target - place)
 
     def write(self, item: Any) -> int:

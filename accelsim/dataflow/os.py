@@ -28,6 +28,7 @@ from accelsim.dataflow.base import (
 )
 from accelsim.dataflow.lanes import aligned, pitch
 from accelsim.dataflow.os_toggles import toggles
+from accelsim.dataflow.tiles import by_columns, by_rows, largest, largest_sums
 
 
 def folds(gemm: Gemm, array: ArrayShape, stream_tile: int | None = None) -> NDArray[Any]:
@@ -103,7 +104,7 @@ class Layout:
     Parameters
     ----------
     x, w
-        int32 ``[m, k]`` and ``[n, k]``.
+        int32 ``[tile, t, x pitch]``, lane by lane within a row, and ``[tile, (t, lane), pitch]``, zeros around them.
     bias, bias_events
         int64 ``[n]``: what the sums start with, and overflows on the way.
     rule
@@ -123,15 +124,17 @@ class Layout:
 def lay_out(job: Job) -> Layout:
     """Bring a job into the engine's terms."""
     rules, operands = job.accumulation, job.operands
-    x = np.ascontiguousarray(operands.a, dtype=np.int32)
-    w = np.ascontiguousarray(operands.w.T, dtype=np.int32)
-    bias = np.zeros(len(w), np.int64) if operands.bias is None else operands.bias.astype(np.int64)
+    array, gemm = job.array, operands.gemm
+    depth = ceil_div(gemm.k, array.products_per_pe) * array.products_per_pe
+    x = by_rows(operands.a, array.rows, depth, array.products_per_pe)
+    w = by_columns(operands.w, array.cols, depth)
+    bias = np.zeros(gemm.n, np.int64) if operands.bias is None else operands.bias.astype(np.int64)
     held, overflowed = apply_overflow(bias, rules.acc_bits, rules.acc_overflow)
-    largest = max(abs(int(x.min())), abs(int(x.max())))
-    total = largest * int(np.abs(w.astype(np.int64)).sum(axis=1).max()) + int(np.abs(bias).max())
+    reach = largest(x)
+    total = reach * largest_sums(w, depth)[1] + int(np.abs(bias).max())
     half = 1 << (rules.acc_bits - 1)
     safe = total < half
-    product = largest * int(np.abs(w.astype(np.int64)).max()) * job.array.products_per_pe
+    product = reach * largest(w) * array.products_per_pe
     bound = total if safe else half + product
     if bound >= 1 << 62:
         raise ValueError("run_gemm: exact sums must fit 62 bits; narrow the operands or the accumulators")
@@ -163,8 +166,8 @@ def register(job: Job, activity: bool = False) -> RegisterRun:
     wires[:, : array.cols] = bias.reshape(tiles[1], -1)
     padded = tiles[0] * array.rows, tiles[1] * array.cols
     data = kernel.Data(
-        lines_x=_lines_x(layout.x, shape),
-        lines_w=_lines_w(layout.w, shape),
+        lines_x=layout.x.reshape(-1),
+        lines_w=layout.w.reshape(-1),
         bias=wires.reshape(-1),
         outputs=np.zeros(padded, dtype=np.int64),
         events=np.zeros(padded, dtype=np.int64),
@@ -181,27 +184,6 @@ def register(job: Job, activity: bool = False) -> RegisterRun:
         toggles=_toggles(tally) if activity else None,
         counts=_counts(job, tally) if activity else None,
     )
-
-
-def _lines_x(x: NDArray[np.int32], shape: kernel.Shape) -> NDArray[np.int32]:
-    """Return ``[m, k]`` as ``[tile, t, x pitch]``, row by row of a tile lane by lane; flat, zeros around it."""
-    tiles, length = ceil_div(len(x), shape.rows), ceil_div(shape.k, shape.lanes)
-    padded = np.zeros((tiles * shape.rows, length * shape.lanes), dtype=np.int32)
-    padded[: len(x), : shape.k] = x
-    lines = aligned(tiles * length * shape.x_pitch, np.int32).reshape(tiles, length, -1)
-    by_row = padded.reshape(tiles, shape.rows, length, shape.lanes).transpose(0, 2, 1, 3)
-    lines[:, :, : shape.rows * shape.lanes] = by_row.reshape(tiles, length, -1)
-    return lines.reshape(-1)
-
-
-def _lines_w(w: NDArray[np.int32], shape: kernel.Shape) -> NDArray[np.int32]:
-    """Return ``[n, k]`` as ``[tile, t, lane, pitch]``; flat, zeros around it."""
-    tiles, length = ceil_div(len(w), shape.cols), ceil_div(shape.k, shape.lanes)
-    padded = np.zeros((tiles * shape.cols, length * shape.lanes), dtype=np.int32)
-    padded[: len(w), : shape.k] = w
-    lines = aligned(tiles * length * shape.lanes * shape.pitch, np.int32).reshape(tiles, length, shape.lanes, -1)
-    lines[..., : shape.cols] = padded.reshape(tiles, shape.cols, length, shape.lanes).transpose(0, 2, 3, 1)
-    return lines.reshape(-1)
 
 
 def _shape(job: Job, layout: Layout, activity: bool) -> kernel.Shape:

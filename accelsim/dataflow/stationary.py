@@ -30,6 +30,7 @@ from accelsim.dataflow.base import (
     lane_dtype,
 )
 from accelsim.dataflow.lanes import aligned, pitch
+from accelsim.dataflow.tiles import by_columns, by_rows, largest, largest_sums
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,10 @@ class Layout:
 
     Parameters
     ----------
-    stream, still
-        int32 ``[t, k]`` and ``[k, c]``, zeros up to whole folds.
+    stream
+        int32 ``[t, k]``, zeros up to whole folds.
+    still
+        int32 ``[column tile, k, pitch]``, zeros up to whole folds.
     bias, bias_events
         int64 ``[n]``: what the accumulator starts with, and overflows on loading it.
     table
@@ -162,18 +165,18 @@ def lay_out(roles: Roles, job: Job) -> Layout:
     """Bring a job into the engine's terms."""
     rules, array, gemm = job.accumulation, job.array, job.operands.gemm
     a, w = job.operands.a, job.operands.w
-    stream, column = (a, w) if roles.weights_stay else (w.T, a.T)
-    depth = _round_up(gemm.k, array.rows * array.products_per_pe)
-    still = _padded(column, depth, _round_up(column.shape[1], array.cols))
+    stream = a if roles.weights_stay else w.T
+    fold_k = array.rows * array.products_per_pe
+    depth = ceil_div(gemm.k, fold_k) * fold_k
+    still = by_columns(w, array.cols, depth) if roles.weights_stay else by_rows(a, array.cols, depth)
     bias = np.zeros(gemm.n, np.int64) if job.operands.bias is None else job.operands.bias.astype(np.int64)
     held, overflowed = apply_overflow(bias, rules.acc_bits, rules.acc_overflow)
     plan = folds(roles, gemm, array, job.stream_tile)
     names = (f"{roles.stream}0", "length", "k0", "k1", f"{roles.column}0", f"{roles.column}1")
     table = np.stack([plan[name] for name in names], axis=1).astype(np.int64)
-    largest = max(abs(int(stream.min())), abs(int(stream.max())))
-    sum_rule, memory_rule, sum_bound, bound = _rules(job, largest, still, int(np.abs(bias).max()))
+    sum_rule, memory_rule, sum_bound, bound = _rules(job, largest(stream), still, int(np.abs(bias).max()))
     return Layout(
-        _padded(stream, len(stream), depth),
+        _padded(stream, depth),
         still,
         held,
         overflowed.astype(np.int64),
@@ -207,7 +210,7 @@ def register(roles: Roles, job: Job, activity: bool = False) -> RegisterRun:
         stream=layout.stream.reshape(-1),
         stream_pitch=layout.stream.shape[1],
         still=layout.still.reshape(-1),
-        still_pitch=layout.still.shape[1],
+        still_depth=layout.still.shape[1],
         memory=memory.reshape(-1),
         hop_events=np.zeros_like(memory).reshape(-1) if shape.sum_rule else nothing,
         memory_events=np.zeros_like(memory).reshape(-1) if shape.memory_rule else nothing,
@@ -238,17 +241,16 @@ def register(roles: Roles, job: Job, activity: bool = False) -> RegisterRun:
     )
 
 
-def _rules(job: Job, largest: int, still: NDArray[np.int32], bias: int) -> tuple[int, int, int, int]:
-    """Tell which rules can act on streams up to `largest`, and how large a sum can get before a rule acts."""
+def _rules(job: Job, reach: int, still: NDArray[np.int32], bias: int) -> tuple[int, int, int, int]:
+    """Tell which rules can act on streams up to `reach`, and how large a sum can get before a rule acts."""
     rules, fold_k = job.accumulation, job.array.rows * job.array.products_per_pe
-    columns = np.abs(still.astype(np.int64)).reshape(-1, fold_k, still.shape[1]).sum(axis=1)
-    psum_bound = largest * int(columns.max())
-    total_bound = largest * int(columns.sum(axis=0).max()) + bias
+    fold, total = largest_sums(still, fold_k)
+    psum_bound, total_bound = reach * fold, reach * total + bias
     hops_safe = psum_bound < 1 << (rules.psum_bits - 1)
     held = psum_bound if hops_safe else 1 << (rules.psum_bits - 1)
-    product = largest * int(np.abs(still).max(initial=0)) * job.array.products_per_pe
+    product = reach * largest(still) * job.array.products_per_pe
     sum_bound = psum_bound if hops_safe else held + product
-    memory_bound = total_bound if hops_safe else held * len(columns) + bias
+    memory_bound = total_bound if hops_safe else held * (still.shape[1] // fold_k) + bias
     memory_safe = memory_bound < 1 << (rules.acc_bits - 1)
     memory_bound = memory_bound if memory_safe else (1 << (rules.acc_bits - 1)) + held
     bound = max(sum_bound, memory_bound)
@@ -354,11 +356,9 @@ def _chunk(length: int, stream_tile: int | None) -> int:
     return length if stream_tile is None else min(stream_tile, length)
 
 
-def _padded(values: IntArray, rows: int, columns: int) -> NDArray[np.int32]:
-    result = np.zeros((rows, columns), dtype=np.int32)
-    result[: values.shape[0], : values.shape[1]] = values
+def _padded(values: IntArray, columns: int) -> NDArray[np.int32]:
+    if values.shape[1] == columns:
+        return np.ascontiguousarray(values, dtype=np.int32)
+    result = np.zeros((len(values), columns), dtype=np.int32)
+    result[:, : values.shape[1]] = values
     return result
-
-
-def _round_up(value: int, step: int) -> int:
-    return ceil_div(value, step) * step

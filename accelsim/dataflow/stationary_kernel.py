@@ -105,8 +105,8 @@ class Data(NamedTuple):
 
     stream: NDArray[Any]  # [t, k]
     stream_pitch: int
-    still: NDArray[Any]  # [k, c]
-    still_pitch: int
+    still: NDArray[Any]  # [column tile, k, pitch]
+    still_depth: int
     memory: NDArray[Any]  # [column tile, t, pitch], holds the bias at the start
     hop_events: NDArray[Any]  # as memory
     memory_events: NDArray[Any]
@@ -167,8 +167,8 @@ def _load(planes, data, folds, state, started, shape, tally):
     region, r = f % (shape.banks + 1), shape.rows - 1 - step
     first = (region * shape.rows + step) * shape.lanes
     for lane in range(shape.lanes):
-        at = (folds[f, 2] + r * shape.lanes + lane) * data.still_pitch + folds[f, 4]
-        copy(data.still, at, planes.chain, (first + lane) * shape.pitch, shape.cols)
+        k = folds[f, 4] // shape.cols * data.still_depth + folds[f, 2] + r * shape.lanes + lane
+        copy(data.still, k * shape.pitch, planes.chain, (first + lane) * shape.pitch, shape.pitch)
     if shape.activity:
         _watch_load(planes, folds, f, step, state, shape, tally)
 

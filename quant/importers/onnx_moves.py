@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from accelsim.program import Duplicate, MaxPool, Pad, Reshape, Slice
-from quant.importers.onnx_float import pad_widths, split_sizes
+from quant.importers.onnx_attributes import pad_widths, split_sizes
 from quant.importers.onnx_fold import axes_of, reshape_target, slice_limits
 from quant.importers.onnx_geometry import window
 from quant.importers.onnx_model import OnnxNode, require

@@ -16,10 +16,10 @@ from accelsim.arith import code_range
 from accelsim.program import Clamp
 from quant.importers import onnx_moves as moves
 from quant.importers import onnx_quant_ops as ops
-from quant.importers.onnx_float import clip_limits
+from quant.importers.onnx_attributes import clip_limits
 from quant.importers.onnx_model import OnnxNode, require
 from quant.importers.onnx_rules import EXACT, ROUNDED, clip, hard_sigmoid, leaky_relu
-from quant.importers.onnx_sums import convolve, multiply, multiply_stored
+from quant.importers.onnx_sums import add_bias, convolve, multiply, multiply_stored
 from quant.importers.onnx_writer import (
     CODE_DTYPES,
     Codes,
@@ -117,7 +117,7 @@ def _quantize_weights(writer: Writer, node: OnnxNode) -> None:
 
 def _dequantize(writer: Writer, node: OnnxNode) -> None:
     if node.inputs[0] in writer.constants or isinstance(writer.values.get(node.inputs[0]), Weights):
-        writer.values[node.outputs[0]] = stored_weights(writer, node, 0, 1, 2)
+        writer.values[node.outputs[0]] = stored_weights(writer, node, 0, 1, 2, int(node.attrs.get("axis", 1)))
         return
     codes = writer.values[node.inputs[0]]
     require(isinstance(codes, Codes), "dequantizes what are no codes")
@@ -126,8 +126,8 @@ def _dequantize(writer: Writer, node: OnnxNode) -> None:
     writer.values[node.outputs[0]] = Real(codes, scale, zero)
 
 
-def stored_weights(writer: Writer, node: OnnxNode, place: int, scale: int | None, zero: int) -> Weights:
-    """Return a node's stored codes with their scales (ones if `scale` is ``None``) and zero points."""
+def stored_weights(writer: Writer, node: OnnxNode, place: int, scale: int | None, zero: int, axis: int = 0) -> Weights:
+    """Return a node's stored codes with scales (ones if `scale` is ``None``) and zero points, `axis` the channels'."""
     name = node.inputs[place]
     held = writer.values.get(name)
     if isinstance(held, Weights):
@@ -139,7 +139,7 @@ def stored_weights(writer: Writer, node: OnnxNode, place: int, scale: int | None
     scales = np.ones(1, np.float32) if scale is None else writer.constant(node, scale).astype(np.float32).reshape(-1)
     zeros = writer.optional(node, zero)
     numbers = np.zeros(1, np.int64) if zeros is None else zeros.astype(np.int64).reshape(-1)
-    axis = int(node.attrs.get("axis", 1 if scale == 1 else 0)) % max(1, values.ndim)
+    axis %= max(1, values.ndim)
     if scales.size > 1 or numbers.size > 1:
         require(
             values.ndim > 0 and {scales.size, numbers.size} <= {1, values.shape[axis]},
@@ -250,7 +250,7 @@ def _qlinear_matmul(writer: Writer, node: OnnxNode) -> None:
     x, zero = codes_at(writer, node, 0), int(_one(writer, node, 2, 0))
     first = np.float32(_one(writer, node, 1))
     if writer.is_constant(node, 3):
-        weights = replace(stored_weights(writer, node, 3, 4, 5), axis=1)
+        weights = stored_weights(writer, node, 3, 4, 5, axis=1)
         sums = multiply_stored(writer, node, x, zero, weights, None, transposed=False)
         scale = first * weights.scale
     else:
@@ -262,7 +262,7 @@ def _qlinear_matmul(writer: Writer, node: OnnxNode) -> None:
 def _qgemm(writer: Writer, node: OnnxNode) -> None:
     require(not node.attrs.get("transA", 0), "transposes the batch (transA)")
     transposed = bool(node.attrs.get("transB", 0))
-    weights = replace(stored_weights(writer, node, 3, 4, 5), axis=0 if transposed else 1)
+    weights = stored_weights(writer, node, 3, 4, 5, axis=0 if transposed else 1)
     x, zero = codes_at(writer, node, 0), int(_one(writer, node, 2, 0))
     sums = multiply_stored(writer, node, x, zero, weights, writer.optional(node, 6), transposed)
     scale = np.float32(node.attrs.get("alpha", 1.0)) * np.float32(_one(writer, node, 1)) * weights.scale
@@ -279,11 +279,11 @@ def _integer_product(writer: Writer, node: OnnxNode) -> None:
         require(node.op == "MatMulInteger", "has weights that are computed")
         sums = multiply(writer, node, x, codes_at(writer, node, 1), (zero, int(_one(writer, node, 3, 0))))
     else:
-        weights = stored_weights(writer, node, 1, None, 3)
+        weights = stored_weights(writer, node, 1, None, 3, axis=int(node.op == "MatMulInteger"))
         if node.op == "ConvInteger":
             sums = convolve(writer, node, x, zero, weights, None)
         else:
-            sums = multiply_stored(writer, node, x, zero, replace(weights, axis=1), None, transposed=False)
+            sums = multiply_stored(writer, node, x, zero, weights, None, transposed=False)
     codes = Codes(sums.name, sums.layout)
     writer.values[node.outputs[0]] = codes
     writer.named[node.outputs[0]] = codes
@@ -315,6 +315,10 @@ def _binary(writer: Writer, node: OnnxNode) -> None:
     other = writer.values.get(node.inputs[1 - places[0]]) if len(places) == 1 else None
     if isinstance(other, Scaled) and node.op in ("Add", "Mul", "Sub", "Div"):
         _rescale(writer, node, other, writer.constants[node.inputs[places[0]]], places[0])
+        return
+    if isinstance(other, Codes) and node.op == "Add":
+        sums = add_bias(writer, other, writer.constants[node.inputs[places[0]]])
+        writer.values[node.outputs[0]] = writer.named[node.outputs[0]] = sums
         return
     operands = tuple(operand(writer, node, i) for i in range(len(node.inputs)))
     require(
@@ -348,7 +352,8 @@ def _function(writer: Writer, node: OnnxNode) -> None:
     low, high = (0.0, np.inf) if node.op == "Relu" else clip_limits(writer, node) if node.op == "Clip" else (None, None)
     if isinstance(value, Scaled):
         require(low is not None, "is a function of exact sums; quantize them first")
-        assert low is not None and high is not None
+        assert low is not None
+        assert high is not None
         held = replace(value, low=max(value.low, low), high=max(min(value.high, high), max(value.low, low)))
         writer.values[node.outputs[0]] = held
         return

@@ -60,10 +60,8 @@ def _repeats(writer: Writer, held: Real) -> bool:
 def _add(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
     first, second = _operands(writer, value)
     shape = _broadcast(writer, first, second)
-    if _repeats(writer, first) and not _repeats(writer, second):
-        order = (second, first)  # the repeated code goes into the offset first
-    else:
-        order = (first, second)
+    swap = _repeats(writer, first) and not _repeats(writer, second)  # the repeated code goes into the offset first
+    order = (second, first) if swap else (first, second)
     ratios = tuple(float(np.float32(held.scale) / np.float32(grid.scale)) for held in (first, second))
     offset = add_offset((ratios[0], ratios[1]), (first.zero, second.zero), grid.zero)
     multipliers = ratios if order[0] is first else ratios[::-1]

@@ -1,6 +1,7 @@
 """Convolutions and products of a quantized ONNX file as exact sums."""
 
 import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,14 +51,23 @@ def convolve(writer: Writer, node: OnnxNode, x: Codes, zero: int, weights: Weigh
     )
     require(min(pixels) >= 1, f"has a window {found.kernel} larger than its input {size}")
     shape = (*pixels, operands.shape[0])
-    name = _emit(writer, node, source, zero, spatial.transpose(0, 2, 3, 1), weights, bias, shape, options)
+    name = _emit(writer, node, source, zero, _Layer(spatial.transpose(0, 2, 3, 1), weights, bias, shape, options))
     return Scaled(name, map_layout(len(shape)), np.ones(1, np.float32))
 
 
-def _emit(
-    writer: Writer, node: OnnxNode, x: Codes, zero: int, kernel: Ints, weights: Weights, bias: Ints | None,
-    shape: tuple[int, ...], options: dict[str, Any],
-) -> str:  # fmt: skip
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """What a layer multiplies: weights ``[out, kh, kw, channels]``, bias as codes, sample shape and geometry."""
+
+    kernel: Ints
+    weights: Weights
+    bias: Ints | None
+    shape: tuple[int, ...]
+    options: dict[str, Any]
+
+
+def _emit(writer: Writer, node: OnnxNode, x: Codes, zero: int, layer: _Layer) -> str:
+    kernel, weights, bias, shape, options = layer.kernel, layer.weights, layer.bias, layer.shape, layer.options
     out = kernel.shape[0]
     tensor = writer.tensor(x)
     folded = -zero * kernel.reshape(out, -1).sum(axis=1)
@@ -105,7 +115,7 @@ def multiply_stored(
         writer.emit(Reshape, (source.name,), name, shape=rows)
         flat = Codes(name, (0, 1), x.scale, x.zero)
     inner = (*writer.tensor(flat).shape[:-1], kernel.shape[0])
-    name = _emit(writer, node, flat, zero, kernel[:, None, None, :], weights, bias, inner, {})
+    name = _emit(writer, node, flat, zero, _Layer(kernel[:, None, None, :], weights, bias, inner, {}))
     full = (*shape[:-1], kernel.shape[0])
     if full != inner:
         back = writer.free(f"{name}.map")
@@ -129,3 +139,30 @@ def multiply(writer: Writer, node: OnnxNode, first: Codes, second: Codes, zeros:
     writer.sums_tensor(name, shape, bound)
     writer.emit(MatMul, (operands[0].name, operands[1].name), name, zero_points=zeros, bound=bound)
     return Scaled(name, tuple(range(len(shape))), np.ones(1, np.float32))
+
+
+def add_bias(writer: Writer, sums: Codes, bias: Array) -> Codes:
+    """Add whole numbers per channel to the sums of a layer that nothing has read yet.
+
+    Raises
+    ------
+    ValueError
+        If the sums are no layer's, have been read, or the numbers do not run along the channels.
+    """
+    made = next((op for op in writer.parts.ops if op.output == sums.name), None)
+    read = any(sums.name in op.inputs for op in writer.parts.ops)
+    require(isinstance(made, Conv) and not read, f"adds numbers to {sums.name!r}, which is no layer's fresh sums")
+    assert isinstance(made, Conv)
+    full = bias.reshape((1,) * (len(sums.layout) + 1 - bias.ndim) + bias.shape)
+    wide = [i for i, d in enumerate(full.shape) if d > 1]
+    require(
+        bias.dtype.kind in "iu" and wide in ([], [sums.layout[-1] + 1]), f"adds numbers of shape {bias.shape} to sums"
+    )
+    assert isinstance(made.bias, np.ndarray)
+    assert isinstance(made.bound, np.ndarray)
+    total = made.bias + full.reshape(-1).astype(np.int64)
+    bound = made.bound - np.abs(made.bias) + np.abs(total)
+    writer.parts.ops[writer.parts.ops.index(made)] = replace(made, bias=total, bound=bound)
+    shape = writer.parts.tensors.pop(sums.name).shape
+    writer.sums_tensor(sums.name, shape, int(bound.max()))
+    return sums

@@ -51,7 +51,7 @@ class Real:
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Stored codes: zero points and scales have one entry, or one for each index of `axis`; the batch counts as axis."""
+    """Stored codes; zero points and scales have one entry, or one for each index of `axis` of the values."""
 
     values: Ints
     scale: NDArray[np.float32]

@@ -12,7 +12,7 @@ from accelsim.check import check
 from accelsim.program import Program
 from quant.importers.tflite_kernels import kernel_set
 from quant.importers.tflite_ops import OPERATORS
-from quant.importers.tflite_reader import FileModel, parse_tflite, read_tflite
+from quant.importers.tflite_reader import FileModel, FileOperator, parse_tflite, read_tflite
 from quant.importers.tflite_writer import Writer
 
 
@@ -136,8 +136,9 @@ def convert(model: FileModel, kernels: str) -> TfliteNetwork:
             writer.real[index] = -1
         else:
             writer.declare(None, tensor)
-    for op in model.operators:
-        OPERATORS[op.kind](writer, op)
+    with np.errstate(all="ignore"):  # scales so far apart give infinities, which every op's rule refuses
+        for op in model.operators:
+            _convert_operator(writer, op)
     inputs, outputs = _ports(writer, model.inputs), _ports(writer, model.outputs)
     program = Program(
         name=model.name.removesuffix(".tflite"),
@@ -148,6 +149,13 @@ def convert(model: FileModel, kernels: str) -> TfliteNetwork:
     )
     check(program)
     return TfliteNetwork(program=program, kernels=kernels, inputs=inputs, outputs=outputs, tensors=writer.known)
+
+
+def _convert_operator(writer: Writer, op: FileOperator) -> None:
+    try:
+        OPERATORS[op.kind](writer, op)
+    except OverflowError:
+        raise writer.fail(op, "has scales too far apart to be represented; the file is damaged") from None
 
 
 def _ports(writer: Writer, indices: tuple[int, ...]) -> tuple[Port, ...]:

@@ -64,7 +64,7 @@ def _weights(writer: Writer, op: FileOperator, rank: int, axis: int) -> tuple[Fi
     zero = int(tensor.zero_points[0])
     if not 0 <= zero <= 255:
         raise writer.fail(op, f"has weights {tensor} with zero point {zero} outside 0..255")
-    return tensor, data.astype(np.int16) - np.int16(zero) if zero else data
+    return tensor, data.astype(np.int16) - np.int16(zero) if zero else data.copy()  # data is a view of the file
 
 
 def _bias(writer: Writer, op: FileOperator, out: int) -> NDArray[np.int64]:

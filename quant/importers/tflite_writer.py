@@ -130,7 +130,7 @@ class Writer:
             raise self.fail(op, f"reads {tensor} before it is computed; operators must come in order, without cycles")
         if tensor.shape[:1] != (1,) or len(tensor.shape) < 2:
             raise self.fail(op, f"reads constant {tensor}; constants with a first axis of length one are read")
-        values = np.asarray(tensor.data[0])
+        values = np.array(tensor.data[0])
         made = replace(
             self.declare(op, replace(tensor, shape=(self.batch, *tensor.shape[1:]))),
             low=int(values.min()), high=int(values.max()),

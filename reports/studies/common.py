@@ -139,15 +139,15 @@ class Kept:
         text = json.dumps([self.setting, recipe_to_yaml(recipe), extra], sort_keys=True)
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
 
-    def find(self, recipe: Recipe, extra: str = "") -> Measured | None:
-        """Return a kept measurement, ``None`` where there is none."""
+    def find(self, recipe: Recipe, extra: str = "", *, proved: int = 0) -> Measured | None:
+        """Return a kept measurement of which at least `proved` samples were compared with the oracle, if there is."""
         path = self.path(recipe, extra)
         if not path.is_file():
             return None
         with np.load(path, allow_pickle=False) as file:
             values = {item.name: file[item.name] for item in fields(Measured)}
         plain = {name: value if name == "tallies" else value.item() for name, value in values.items()}
-        return Measured(**plain)
+        return Measured(**plain) if plain["exact_samples"] >= proved else None
 
     def keep(self, recipe: Recipe, measured: Measured, extra: str = "") -> None:
         """Write a measurement."""
@@ -165,7 +165,6 @@ def kept_setting(bench: Bench, seed: int) -> dict[str, Any]:
         "calib": len(bench.task.calibrated),
         "seed": seed,
         "accelerator": bench.accelerator.model_dump(mode="json"),
-        "bit_exact_images": bench.exact_samples,
     }
 
 
@@ -173,7 +172,8 @@ def measure_all(
     bench: Bench, recipes: Sequence[Recipe], kept: Kept, advance: Callable[[int], None] = lambda _: None
 ) -> dict[str, Measured]:
     """Return all recipes' measurements by recipe name; those that are kept are not made again."""
-    found = {recipe.name: kept.find(recipe) for recipe in recipes}
+    proved = min(bench.exact_samples, len(bench.task.evaluated))
+    found = {recipe.name: kept.find(recipe, proved=proved) for recipe in recipes}
     advance(sum(item is not None for item in found.values()))
     for recipe, quantized in quantize_all(bench.task, [r for r in recipes if found[r.name] is None]):
         measured = measure(bench, quantized)

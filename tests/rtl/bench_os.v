@@ -113,7 +113,7 @@ module bench_os #(
     end
     always @(posedge clk) begin
         if (run && !over) digest <= sum;
-        if (outputs != 0 && |bottom_valid) $fwrite(outputs, "%h %h\n", bottom_valid, bottom);
+        if (run && !over && outputs != 0 && |bottom_valid) $fwrite(outputs, "%h %h\n", bottom_valid, bottom);
         reset <= 1'b0;
         run <= !reset;
         over <= run && !busy;

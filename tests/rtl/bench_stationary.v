@@ -144,7 +144,7 @@ module bench_stationary #(
     end
     always @(posedge clk) begin
         if (run && !over) digest <= sum;
-        if (outputs != 0 && |total_final) $fwrite(outputs, "%h %h\n", total_final, total);
+        if (run && !over && outputs != 0 && |total_final) $fwrite(outputs, "%h %h\n", total_final, total);
         reset <= 1'b0;
         run <= !reset;
         over <= run && !busy;

@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, help="images to evaluate of each network (default: as committed)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--accelerator", default="edge-32x32")
-    parser.add_argument("--bit-exact-images", type=int, default=8, help="proved per Program, in two batches (8)")
+    parser.add_argument(
+        "--bit-exact-images", type=int, help="proved per Program, in two batches (as committed)"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--kept", type=Path, default=Path("build/cnn_tables"), metavar="DIR",
                         help="measurements are kept here; run again to go on")  # fmt: skip
@@ -67,7 +69,7 @@ def measure_network(network: Network, args: argparse.Namespace) -> dict[str, Any
         task=task,
         accelerator=load_accelerator(args.accelerator),
         threads=args.threads,
-        exact_samples=args.bit_exact_images,
+        exact_samples=args.bit_exact_images or network.exact,
     )
     kept = Kept(args.kept, kept_setting(bench, args.seed))
     with progress(network.name, total(network), "cell") as advance:

@@ -1,10 +1,10 @@
 """What the paper's Table 6 says, judged on one network's numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.studies.common import Difference, judge, minus
+from reports.studies.common import HELD, UNDECIDED, Difference, judge, minus
 from reports.studies.lstm_words.published import CLIPS, RATIOS
 from reports.studies.lstm_words.study import Cell
 
@@ -23,7 +23,7 @@ class Finding:
     says
         In words.
     claim
-        As `reports.studies.common.judge` takes it.
+        As `verdict` takes it.
     cases
         Pairs of cells, the second ``None`` for the float network.
     """
@@ -91,12 +91,23 @@ def _name(cell: Cell | None) -> str:
     return f"{cell.bits} bits r {cell.ratio:g} {cell.clip}"
 
 
+def verdict(differences: Sequence[Difference], claim: str) -> str:
+    """Judge as `reports.studies.common.judge` does, but leave undecided what leans against a claim without deciding it.
+
+    That something is no better, or no worse, is held where every difference is zero or on the claim's side.
+    """
+    found = judge(differences, claim=claim)
+    lost = {"not ahead": 1, "not behind": -1}.get(claim, 0)
+    leans = any(lost * (item.value if item.better else -item.value) > 0 for item in differences)
+    return UNDECIDED if found == HELD and leans else found
+
+
 def judge_all(part: Part) -> list[Judged]:
     """Return every finding judged on one network's part of the results."""
     found = []
     for finding in FINDINGS:
         cases = tuple((one, two, compared(part, one, two)) for one, two in finding.cases)
-        found.append(Judged(finding, judge([case[2] for case in cases], claim=finding.claim), cases))
+        found.append(Judged(finding, verdict([case[2] for case in cases], finding.claim), cases))
     return found
 
 

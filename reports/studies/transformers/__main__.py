@@ -16,6 +16,7 @@ from reports.studies.lstm_words.study import machine
 from reports.studies.transformers.page import render
 from reports.studies.transformers.study import (
     BERT_CALIB,
+    BERT_SAMPLES,
     BERTS,
     DRAWN,
     DRAWN_WINDOWS,
@@ -68,7 +69,7 @@ def run_study(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _bert(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    bench = _bench(_task(name, args, args.samples, BERT_CALIB), machine(args.accelerator), args)
+    bench = _bench(_task(name, args, args.samples or BERT_SAMPLES, BERT_CALIB), machine(args.accelerator), args)
     with progress(name, len(bert_places()), "Program") as advance:
         return run_bert(bench, _kept(bench, args), advance)
 

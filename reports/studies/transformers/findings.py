@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reports.studies.common import Difference, judge, minus
+from reports.studies.common import Difference, minus
+from reports.studies.lstm_words.findings import verdict
 from reports.studies.transformers.study import Place
 
 Part = Mapping[str, Any]
@@ -20,7 +21,7 @@ class Finding:
     says
         In words, with where it is from.
     claim
-        As `reports.studies.common.judge` takes it.
+        As `reports.studies.lstm_words.findings.verdict` takes it.
     bits, firsts, seconds
         Each first against each second at each width; ``float`` stands for the float network.
     """
@@ -96,7 +97,7 @@ def judge_all(part: Part, findings: tuple[Finding, ...]) -> list[Judged]:
     for finding in findings:
         places = [(Place(b, one), two) for b in finding.bits for one in finding.firsts for two in finding.seconds]
         cases = tuple((place, other, compared(part, place, other)) for place, other in places)
-        found.append(Judged(finding, judge([case[2] for case in cases], claim=finding.claim), cases))
+        found.append(Judged(finding, verdict([case[2] for case in cases], finding.claim), cases))
     return found
 
 

@@ -18,12 +18,12 @@ ACT_BITS, INNER_BITS = 8, 12
 """Of the language model: what enters the array, and what the vector unit alone sees."""
 
 BERTS = ("bert-tiny-emotion", "bert-tiny-spam")
-BERT_CALIB = 256
+BERT_SAMPLES, BERT_CALIB = 1000, 256
 BERT_BITS = (8, 4, 2)
 FORMS = ("unsplit symmetric", "unsplit affine", "SplitQuant symmetric", "SplitQuant affine")
 
 DRAWN, STORIES = "stories260k-sampled", "stories260k"
-DRAWN_WINDOWS, LLAMA_CALIB = 24, 16
+DRAWN_WINDOWS, LLAMA_CALIB = 16, 16
 
 METHODS: dict[str, tuple[str, tuple[Transform, ...]]] = {
     "none": ("max", ()),

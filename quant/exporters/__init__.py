@@ -1,0 +1,1 @@
+"""Writers of quantized networks for other tools."""

@@ -1,0 +1,155 @@
+"""LiteRT as witness: every operator under every kernel set, the MLPerf Tiny networks, and reports of differences."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tflite_cases import CASES, case_file
+from tflite_files import O, T, tflite
+
+from accelsim.execute import execute
+from accelsim.program import Program, Requantize
+from quant.importers.tflite import TfliteNetwork, import_tflite, import_tflite_bytes
+from reports import witness_litert
+from reports.witness_litert import RESOLVERS, Litert, check_litert, litert_outputs
+from workloads.tinyml import TINY_TASKS
+
+pytestmark = pytest.mark.skipif(
+    not witness_litert.installed(), reason="LiteRT is not installed; install accelsim[oracle]"
+)
+
+TASKS = sorted(TINY_TASKS)
+SCORES = {"tiny-resnet8": 0.850, "tiny-kws": 0.901}
+"""Top-1 accuracies known of these files on these samples."""
+
+
+def random_codes(program: Program, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    tensors = {name: program.tensors[name] for name in program.inputs}
+    return {n: rng.integers(t.low, t.high, (2, *t.shape), endpoint=True) for n, t in tensors.items()}
+
+
+def assert_equal(data: bytes, kernels: str, seed: int, name: str) -> None:
+    network = import_tflite_bytes(data, name, kernels)
+    codes = random_codes(network.program, seed)
+    ours, litert = execute(network.program, codes).outputs, Litert(data, kernels)
+    for i in range(2):
+        theirs = litert(witness_litert._fed(network, codes, i))
+        for port in network.outputs:
+            found = theirs[port.index].reshape(port.shape)
+            mine = ours[port.tensor][i]
+            if port.dtype == "float32":
+                mine = np.float32(port.scale) * (mine.astype(np.int64) - port.zero_point).astype(np.float32)
+            np.testing.assert_array_equal(mine, found, err_msg=f"{name} {seed}")
+
+
+@pytest.mark.parametrize("kernels", RESOLVERS)
+@pytest.mark.parametrize("name", CASES)
+def test_operators_give_litert_s_integers(name: str, kernels: str) -> None:
+    for seed in range(8):
+        assert_equal(case_file(name, seed), kernels, seed, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernels", RESOLVERS)
+@pytest.mark.parametrize("name", CASES)
+def test_many_operators_give_litert_s_integers(name: str, kernels: str) -> None:
+    for seed in range(100, 250):
+        assert_equal(case_file(name, seed), kernels, seed, name)
+
+
+# --- networks --------------------------------------------------------------------------------------------------------
+
+
+LARGE = pytest.param("mobilenet-v2-ptq", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("kernels", RESOLVERS)
+@pytest.mark.parametrize("name", [LARGE if name == "mobilenet-v2-ptq" else name for name in TASKS])
+def test_networks_agree_in_every_tensor(name: str, kernels: str, data_dir: Path) -> None:
+    task = TINY_TASKS[name]
+    path, large = task.model_path(data_dir), name == "mobilenet-v2-ptq"
+    x = task.load(data_dir).batch(np.arange(1 if large else 20))
+    witness = check_litert(import_tflite(path, kernels), path, x, layer_images=1 if large else 2)
+    assert witness.difference == ""
+    assert witness.bit_exact
+    assert (witness.images, witness.kernels) == (len(x), kernels)
+    assert witness.tensors >= 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "kernels"),
+    [(name, kernels) for name in TASKS for kernels in RESOLVERS if name != "mobilenet-v2-ptq" or kernels == "xnnpack"],
+)
+def test_all_samples_agree_and_score_alike(name: str, kernels: str, data_dir: Path) -> None:
+    task = TINY_TASKS[name]
+    path, samples = task.model_path(data_dir), task.load(data_dir)
+    network, every = import_tflite(path, kernels), np.arange(len(samples))
+    x = samples.batch(every)
+    assert check_litert(network, path, x, layer_images=5).difference == ""
+    scores = [
+        task.score(samples, every, network.decode(codes))
+        for codes in (
+            execute(network.program, network.encode(x)).outputs[network.outputs[0].tensor],
+            litert_outputs(network, path, x, kernels),
+        )
+    ]
+    assert scores[0] == scores[1]
+    if name in SCORES and kernels == "xnnpack":
+        assert scores[0] == pytest.approx(SCORES[name], abs=0.001)
+
+
+# --- differences -----------------------------------------------------------------------------------------------------
+
+
+def tampered(network: TfliteNetwork, place: int) -> TfliteNetwork:
+    """Return a network whose requantization at a place among them is off in its last channel."""
+    program = network.program
+    op = [op for op in program.ops if isinstance(op, Requantize)][place]
+    factor = np.full(program.tensors[op.output].shape[-1], op.multiplier)
+    factor[-1] *= 1.5
+    ops = tuple(replace(o, multiplier=factor) if o is op else o for o in program.ops)
+    return replace(network, program=replace(program, ops=ops))
+
+
+def test_the_first_difference_is_named_with_the_sum_that_led_there(data_dir: Path) -> None:
+    task = TINY_TASKS["tiny-kws"]
+    path = task.model_path(data_dir)
+    network = tampered(import_tflite(path), 3)
+    op = [op for op in network.program.ops if isinstance(op, Requantize)][3]
+    witness = check_litert(network, path, task.load(data_dir).batch(np.arange(3)))
+    assert not witness.bit_exact
+    assert f"requantize {op.output!r}: sample 0, pixel [" in witness.difference
+    assert "channel 63: ours " in witness.difference
+    assert "gives sum " in witness.difference
+    assert witness.difference.endswith("rule float32_rne")
+
+
+def test_a_difference_in_the_outputs_alone_is_traced_to_its_layer(data_dir: Path) -> None:
+    task = TINY_TASKS["tiny-kws"]
+    path = task.model_path(data_dir)
+    witness = check_litert(
+        tampered(import_tflite(path), 0), path, task.load(data_dir).batch(np.arange(40)), layer_images=0
+    )
+    assert "requantize" in witness.difference
+    assert witness.tensors == 13
+
+
+def test_another_kernel_set_is_told_apart(data_dir: Path) -> None:
+    """The rules differ, so the comparison must be able to fail: built-in integers are not XNNPACK's."""
+    task = TINY_TASKS["tiny-kws"]
+    path = task.model_path(data_dir)
+    network = replace(import_tflite(path, "builtin"), kernels="xnnpack")
+    assert not check_litert(network, path, task.load(data_dir).batch(np.arange(5))).bit_exact
+
+
+def test_a_file_that_litert_refuses_is_reported(tmp_path: Path) -> None:
+    """A convolution without bias is one that we read and LiteRT does not."""
+    w = T((2, 1, 1, 3), "int8", 0.1, 0, np.ones((2, 1, 1, 3)))
+    op = O("conv_2d", (0, 1), (2,), {"stride_h": 1, "stride_w": 1})
+    path = tmp_path / "bare.tflite"
+    path.write_bytes(tflite([T((1, 2, 2, 3)), w, T((1, 2, 2, 2))], [op], [0], [2]))
+    with pytest.raises(ValueError, match="LiteRT refuses the file"):
+        check_litert(import_tflite(path), path, np.zeros((1, 2, 2, 3), dtype=np.int64))
