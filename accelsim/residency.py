@@ -3,10 +3,11 @@
 Outputs stay in the activation buffer when they fit beside everything still needed, and the next layer's working set
 still fits (an eighth of the buffer is enough for what merely passes through). Otherwise they go to DRAM and every
 reader fetches them. A network input that several layers read, or one whose channels are copied, is kept where it fits;
-one that a single layer reads passes through in tiles. Parameters are fetched for every batch. Those that several layers share (`Op.shares`: the steps
-of a recurrent layer) are pinned in half of the weight buffer as far as they fit, the most used first, and fetched once;
-others are fetched by every layer that uses them. Copies of duplicated channels (``copy_pass``) stay where their source
-does and they fit; the producer writes them, so that only a network input is fetched for it.
+one that a single layer reads passes through in tiles. Parameters are fetched for every batch. Those that several layers
+share (`Op.shares`: the steps of a recurrent layer) are pinned in half of the weight buffer as far as they fit, the most
+used first, and fetched once; others are fetched by every layer that uses them. Copies of duplicated channels
+(``copy_pass``) stay where their source does and they fit; the producer writes them, so that only a network input is
+fetched for it.
 """
 
 from typing import Any
@@ -128,14 +129,26 @@ def place(
         live = live_bytes(tensors, sizes, kept, at)
         if row.output_kept:
             live += sizes[layer.output]
-        fits = live + row.copy_bytes <= codes.act.room * 7 // 8
-        row.copies_kept = int(row.copy_bytes > 0 and row.act_kept and fits)
-        if row.copies_kept:
-            live += row.copy_bytes
-        elif row.copy_bytes > 0 and row.act_kept:
-            row.act_kept, row.act_bytes = 0, row.copy_bytes
-        elif row.copy_bytes > 0:
-            row.act_bytes += row.copy_bytes
-            if tensors[reads[layer.reads_from]].made_by < 0:
-                row.fetch_first += sizes[reads[layer.reads_from]]
+        if row.copy_bytes > 0:
+            source = reads[layer.reads_from]
+            live += _place_copies(
+                row, codes.act.room * 7 // 8 - live, sizes[source] if tensors[source].made_by < 0 else 0
+            )
         row.free_bytes = max(0, codes.act.room - live)
+
+
+@njit(cache=True)
+def _place_copies(row: Any, room: int, given: int) -> int:
+    """Keep a layer's copies on chip where they fit, else send them through DRAM; return the bytes they keep.
+
+    `given` is the size of a source that is a network input, which must be read for its copies.
+    """
+    row.copies_kept = int(row.act_kept and row.copy_bytes <= room)
+    if row.copies_kept:
+        return int(row.copy_bytes)
+    if row.act_kept:
+        row.act_kept, row.act_bytes = 0, row.copy_bytes
+    else:
+        row.act_bytes += row.copy_bytes
+        row.fetch_first += given
+    return 0

@@ -94,7 +94,7 @@ def _decode(structure: dict[str, Any], arrays: dict[str, Any]) -> Program:
     ops = []
     for item in structure["ops"]:
         kind = OPS[item["kind"]]
-        fields = {f.name: value(item[f.name]) for f in dataclasses.fields(kind)}
+        fields = {f.name: value(item[f.name]) for f in dataclasses.fields(kind) if f.name in item}
         ops.append(kind(**fields))
     return Program(
         name=structure["name"],

@@ -73,10 +73,11 @@ def toggle_energy(
             f"{accelerator.pe.type}; use pe.type fixed or native"
         )
     products = [op for op in program.ops if isinstance(op, Conv | MatMul)]
-    values = execute(program, inputs, accelerator, keep=tuple(name for op in products for name in op.inputs)).outputs
     pairs = [operand_bits(program, op) for op in products]
     built = built_widths(accelerator, max(pair[0] for pair in pairs), max(pair[1] for pair in pairs))
+    _price(Toggles(1, 0, 0, 0), built, accelerator, technology)  # refuse what has no price before any counting
     rules = accumulations(program, accelerator)
+    values = execute(program, inputs, accelerator, keep=tuple(name for op in products for name in op.inputs)).outputs
     found = []
     for op in products:
         flips = Toggles(pe_cycles=0, held=0, streamed=0, psum_in=0)

@@ -38,6 +38,9 @@ from accelsim.program import (
 SIGNIFICAND_BITS = 24
 """Of a float32 multiplier."""
 
+FACTOR_BITS = {"xnnpack": 21, "gemmlowp_double": 32, "ruy_double_up": 32, "gemmlowp_mean": 32}
+"""Of the multipliers of runtimes' rules (`accelsim.runtime_rules`) that are integers; the others are float32."""
+
 MAX_LANE_BITS = 64
 """Widest operation of a lane; wider intermediate values are priced at this width."""
 
@@ -124,11 +127,13 @@ def _moved(op: Op, inputs: list[Tensor], output: Tensor) -> Work:
 
 
 def _add(op: Add, inputs: list[Tensor], output: Tensor) -> Work:
+    factor = FACTOR_BITS.get(op.rule, SIGNIFICAND_BITS)
     scaled: list[Step] = [
-        ("multiply", (_operand(tensor, zero), SIGNIFICAND_BITS))
-        for tensor, zero in zip(inputs, op.zero_points, strict=True)
+        ("multiply", (_operand(tensor, zero), factor)) for tensor, zero in zip(inputs, op.zero_points, strict=True)
     ]
-    return _each(output.size, [*scaled, *[("add", (SIGNIFICAND_BITS,))] * 2, *_clamped(output)])
+    if op.rule == "gemmlowp_double":
+        scaled.append(("multiply", (factor, factor)))  # the sum is scaled once more
+    return _each(output.size, [*scaled, *[("add", (factor,))] * 2, *_clamped(output)])
 
 
 def _mul(op: Mul, inputs: list[Tensor], output: Tensor) -> Work:
@@ -154,7 +159,9 @@ def _avg_pool(op: AvgPool, inputs: list[Tensor], output: Tensor) -> Work:
     area = op.kernel[0] * op.kernel[1]
     wide = inputs[0].bits + math.ceil(math.log2(area)) if area > 1 else inputs[0].bits
     sums: list[Step] = [("add", (wide,))] * area
-    return _each(output.size, [*sums, ("multiply", (wide, SIGNIFICAND_BITS)), *_clamped(output)])
+    factor = FACTOR_BITS.get(op.rule, SIGNIFICAND_BITS)
+    scaled: Step = ("div", (wide,)) if op.rule == "divide_away" else ("multiply", (wide, factor))
+    return _each(output.size, [*sums, scaled, *_clamped(output)])
 
 
 def _table(op: Table, inputs: list[Tensor], output: Tensor) -> Work:
@@ -171,6 +178,8 @@ def _softmax(op: Softmax, inputs: list[Tensor], output: Tensor) -> Work:
     index = max(1, int(op.exponentials.size - 1).bit_length())
     total = exponential + max(1, inputs[0].shape[-1] - 1).bit_length()
     dividend = exponential + op.out_bits
+    if op.rule != "integer":
+        return _runtime_softmax(op, inputs[0], output, (exponential, index, total))
     return _each(
         output.size,
         [
@@ -185,6 +194,21 @@ def _softmax(op: Softmax, inputs: list[Tensor], output: Tensor) -> Work:
             ("max", (op.out_bits,)),
         ],
     )
+
+
+def _runtime_softmax(op: Softmax, source: Tensor, output: Tensor, widths: tuple[int, int, int]) -> Work:
+    """Return the work of a softmax that inverts each row's sum once and multiplies by it."""
+    exponential, index, total = widths
+    steps: list[Step] = [
+        ("max", (source.bits,)),
+        ("add", (source.bits + 1,)),
+        ("table", (min(index, MAX_TABLE_BITS),)),
+        ("add", (exponential if op.rule == "float32" else total,)),
+        ("multiply", (exponential, exponential)),
+        ("max", (op.out_bits,)),
+    ]
+    inverses = _each(output.size // output.shape[-1], [("div", (exponential,))])
+    return _both(_each(output.size, steps), inverses)
 
 
 def _norm(op: Norm, inputs: list[Tensor], output: Tensor) -> Work:

@@ -9,7 +9,7 @@ quantization-aware split (eq. 6-8).
 
 import heapq
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant.graph import Graph, Node, replace_node
-from quant.ocs_lstm import lstm_matrices
+from quant.ocs_lstm import lstm_matrices, product_name
 from quant.ocs_widen import find_producer, widen
 from quant.remarks import GATHERED, UNSPLIT
 from quant.transform import NO_CONTEXT, Context
@@ -207,27 +207,29 @@ class SplitOutliers:
         ValueError
             Where a layer is split already, and where the plan names what is no layer of the network or cannot be split.
         """
-        self._check_plan(graph)
+        planned = replace(self, splits=self._plan(graph))
         for node in graph.nodes:
             if node.name in context.protected:
                 continue
             if node.op == "lstm":
-                graph = self._split_lstm(graph, node)
+                graph = planned._split_lstm(graph, node)
             elif node.op in ("conv", "linear"):
-                graph = self._split_layer(graph, node)
+                graph = planned._split_layer(graph, node)
         return graph
 
-    def _check_plan(self, graph: Graph) -> None:
-        """Refuse a plan for other layers than there are."""
+    def _plan(self, graph: Graph) -> tuple[tuple[str, int], ...]:
+        """Return the plan by the names of products, which must be those of the network."""
         names = [node.name for node in graph.nodes if node.op in ("conv", "linear")]
         names += [name for node in graph.nodes if node.op == "lstm" for name, _ in lstm_matrices(node).values()]
-        for name, count in self.splits:
+        plan = tuple((name if name in names else product_name(name), count) for name, count in self.splits)
+        for name, count in plan:
             if name not in names:
                 raise ValueError(
                     f"ocs splits must name layers of {graph.name} (got {name!r}); it has {', '.join(names)}"
                 )
             if count < 0:
                 raise ValueError(f"ocs splits of {name!r} must be >= 0 (got {count}); 0 leaves the layer as it is")
+        return plan
 
     def _split_layer(self, graph: Graph, node: Node) -> Graph:
         """Split a convolution or linear layer, or leave it with a remark."""

@@ -4,6 +4,8 @@ The float graph keeps the unsplit matrices, which are the sums of their halves. 
 replays on integers, duplicating x once for all steps and h in every step (OCS paper, section 6).
 """
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,3 +21,8 @@ def lstm_matrices(node: Node) -> dict[str, tuple[str, NDArray[np.float32]]]:
         INPUT_SPLITS: (f"{node.name}.fed", node.params["weight_ih"]),
         HIDDEN_SPLITS: (f"{node.name}.back", node.params["weight_hh"]),
     }
+
+
+def product_name(name: str) -> str:
+    """Return a product's name from an op's: the steps of an LSTM (``lstm.7.back``) share one matrix (``lstm.back``)."""
+    return re.sub(r"\.\d+\.back$", ".back", name)

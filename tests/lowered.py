@@ -66,6 +66,12 @@ def real(found: Quantized, codes: dict[str, Array], name: str) -> Array:
     return (codes[name] - tensor.zero_point) * np.asarray(tensor.scale, dtype=np.float64)
 
 
+def operand(found: Quantized, codes: dict[str, Array], place: int) -> Array:
+    """Return the real values that a network input's codes stand for, in the network's own order of axes."""
+    value = found.inputs[place]
+    return real(found, codes, value.name).transpose(0, *(value.layout.index(axis) + 1 for axis in sorted(value.layout)))
+
+
 def ends(found: Quantized, name: str) -> tuple[float, float]:
     """Return the least and the greatest real value of a tensor."""
     tensor = found.program.tensors[name]

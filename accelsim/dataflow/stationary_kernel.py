@@ -182,11 +182,15 @@ def _watch_load(planes, folds, f, step, state, shape, tally):
     earlier = (f + 1) % regions * shape.rows * size + r * size
     if step == 0:
         state[_SHIFT_TOGGLES], state[_SHIFT_WRITES] = 0, 0
+    top, below = np.int64(0), np.int64(0)
     for i in range(size):
-        tally[_STILL_TOGGLES] += flips(chain[earlier + i], chain[first + i], mask)
-        if step:
-            entered = first + step * size + i
-            state[_SHIFT_TOGGLES] += flips(chain[entered - size], chain[entered], mask)
+        top += flips(chain[earlier + i], chain[first + i], mask)
+    if step:
+        entered = first + step * size
+        for i in range(size):
+            below += flips(chain[entered - size + i], chain[entered + i], mask)
+    tally[_STILL_TOGGLES] += top
+    state[_SHIFT_TOGGLES] += below
     for lane in range(lanes):
         entered, nothing = first + step * size + lane * shape.pitch, 0
         for c in range(used):

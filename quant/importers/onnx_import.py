@@ -79,7 +79,7 @@ class OnnxNetwork:
         """Return the file's outputs in its layout: real values, or codes where the file gives codes."""
         found = []
         for port in self.outputs:
-            value = in_file_order(outputs[port.tensor], port.layout)
+            value = in_file_order(outputs[port.tensor], port.layout).astype(np.int64)
             if port.scale is None:
                 found.append(value.astype(np.float64))
                 continue

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accelsim.check import check
+from accelsim.program import Add, AvgPool, Op, Program, Softmax, code_tensor
 from accelsim.runtime_rules import ADD_RULES, MEAN_RULES, SOFTMAX_RULES, add_factors
+from accelsim.vector import lane_work
 
 CODES = st.lists(st.integers(-255, 255), min_size=1, max_size=20)
 FACTORS = st.floats(2.0**-9, 2.0**7) | st.integers(-9, 7).map(lambda e: 2.0**e)
@@ -83,3 +86,79 @@ def test_the_shifted_mean_rounds_behind_the_zero_point() -> None:
 def test_the_reference_mean_is_within_a_unit_of_the_real_one(total: int, count: int, multiplier: float) -> None:
     real = Fraction(multiplier) * total / count
     assert abs(MEAN_RULES["gemmlowp_mean"].scalar(total, count, multiplier, (0, 5)) - 5 - real) <= Fraction(3, 4)
+
+
+def lanes(op: type[Op], shapes: list[tuple[int, ...]], output: tuple[int, ...], **own: object) -> dict[str, int]:
+    """Return the lane operations of one op on 8-bit codes, by action."""
+    tensors = [code_tensor(f"x{i}", shape, 8, signed=True) for i, shape in enumerate(shapes)]
+    tensors.append(code_tensor("y", output, 8, signed=True))
+    names = tuple(tensor.name for tensor in tensors)
+    made = op(name="op", inputs=names[:-1], output="y", **own)
+    program = Program(
+        name="p", tensors={t.name: t for t in tensors}, inputs=names[:-1], outputs=("y",), ops=(made,)
+    )  # fmt: skip
+    check(program)
+    found: dict[str, int] = {}
+    for event, count in lane_work(program, made).events:
+        found[event.action] = found.get(event.action, 0) + count
+    return found
+
+
+GRID = {"zero_out": 0, "low": -128, "high": 127}
+
+
+def test_lanes_do_what_the_rules_say() -> None:
+    own = {"multipliers": (0.5, 0.5), "zero_points": (0, 0), **GRID}
+    assert lanes(Add, [(10,), (10,)], (10,), **own)["multiply"] == 20
+    assert lanes(Add, [(10,), (10,)], (10,), rule="gemmlowp_double", **own)["multiply"] == 30
+    pool = {"kernel": (2, 2), "stride": (2, 2), "multiplier": 1.0, "zero_in": 0, **GRID}
+    divided = lanes(AvgPool, [(4, 4, 3)], (2, 2, 3), rule="divide_away", **pool)
+    assert (divided["div"], divided.get("multiply", 0), divided["add"]) == (12, 0, 48)
+    table = np.array([1.0, 0.5, 0.0], dtype=np.float32)
+    shares = lanes(Softmax, [(3, 7)], (3, 7), rule="float32", exponentials=table, out_bits=8, zero_out=-128)
+    assert (shares["div"], shares["multiply"], shares["table"]) == (3, 21, 21)
+
+
+@pytest.mark.parametrize(
+    ("op", "own", "message"),
+    [
+        (Add, {"rule": "half", "multipliers": (1.0, 1.0), "zero_points": (0, 0)}, "names unknown rule 'half'"),
+        (Add, {"rule": "xnnpack", "multipliers": (2e-4, 1e-4), "zero_points": (0, 0)}, "beyond rule xnnpack's range"),
+        (Add, {"rule": "xnnpack", "multipliers": (1.0, 1.0), "zero_points": (1000, 0)}, "adds 8-bit codes"),
+        (Add, {"rule": "float32", "multipliers": (1.0, float("inf")), "zero_points": (0, 0)}, "has multipliers"),
+    ],
+)
+def test_rules_that_do_not_fit_an_add_are_refused(op: type[Op], own: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        lanes(op, [(4,), (4,)], (4,), **own, **GRID)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"rule": "none"}, "names unknown rule 'none'"),
+        ({"rule": "divide_away", "multiplier": 0.5}, "takes no multiplier"),
+        ({"rule": "ruy_double_up", "padding": (1, 1, 1, 1)}, "of whole windows' sums"),
+        ({"multiplier": -1.0}, "has multiplier -1.0"),
+    ],
+)
+def test_rules_that_do_not_fit_a_mean_are_refused(own: dict[str, object], message: str) -> None:
+    pool = {"kernel": (2, 2), "stride": (1, 1), "multiplier": 1.0, "zero_in": 0, **GRID} | own
+    shape = (5, 5, 1) if "padding" in own else (3, 3, 1)
+    with pytest.raises(ValueError, match=message):
+        lanes(AvgPool, [(4, 4, 1)], shape, **pool)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"rule": "none", "exponentials": np.ones(2, np.float32)}, "names unknown rule"),
+        ({"rule": "float32", "exponentials": np.ones(2, np.int64)}, "needs float32 exponentials that begin with 1.0"),
+        ({"rule": "gemmlowp", "exponentials": np.ones(2, np.int64)}, "begin with 2147483647"),
+        ({"rule": "float32", "exponentials": np.ones(2, np.float32), "causal": True}, "hides no entries"),
+        ({"rule": "float32", "exponentials": np.ones(2, np.float32), "out_bits": 17}, "output bits|clamps to"),
+    ],
+)
+def test_rules_that_do_not_fit_a_softmax_are_refused(own: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        lanes(Softmax, [(4, 4)], (4, 4), **({"out_bits": 8, "zero_out": -128} | own))

@@ -20,7 +20,7 @@ def one_layer(m, k, n, groups=1, bits=8):
     return net.program("one")
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
     st.tuples(st.integers(1, 70), st.integers(1, 70), st.integers(1, 70)),
     st.tuples(st.integers(1, 17), st.integers(1, 17), st.integers(1, 3)),
@@ -41,7 +41,7 @@ def test_one_product_takes_the_closed_form(size, array, dataflow, mode):
     assert result.array_cycles == DATAFLOWS[dataflow].cycles(Gemm(*size), shape, mode, None)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
     st.tuples(st.integers(1, 90), st.integers(1, 90), st.integers(1, 90)),
     machines(types=("fixed", "composable")),

@@ -1,6 +1,7 @@
 """Timelines as Chrome trace JSON: the keys that viewers need, and times that are those of the model."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from machines import machine
@@ -30,14 +31,14 @@ def test_a_timeline_is_trace_events_of_the_whole_time(cores, tmp_path):
     for core in range(cores):  # a unit does one thing at a time
         for unit in range(len(UNITS)):
             mine = sorted((e["ts"], e["dur"]) for e in events if (e["pid"], e["tid"]) == (core, unit))
-            for (start, length), (following, _) in zip(mine, mine[1:], strict=False):
+            for (start, length), (following, _) in pairwise(mine):
                 assert start + length <= following * (1 + 1e-12)
 
 
 def test_the_channel_carries_one_transfer_at_a_time_and_all_of_them():
     result = simulate(mlp(300, 200, 100, rows=4), machine(cores=2), memory="events")
     moved = sorted((span.start, span.end) for span in result.spans if span.unit == "dram")
-    assert all(end <= start for (_, end), (start, _) in zip(moved, moved[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in pairwise(moved))
     one = simulate(mlp(300, 200, 100, rows=4), machine(), memory="events")
     cycles = sum(span.end - span.start for span in one.spans if span.unit == "dram")
     rate = 4e3 * 0.75 / 500
@@ -48,7 +49,7 @@ def test_the_array_is_running_or_waiting_for_a_cause_all_the_time():
     result = simulate(mobilenet(), machine(), memory="events")
     spans = sorted((span.start, span.end, span.what) for span in result.spans if span.unit == "array")
     assert spans[0][0] == 0
-    assert all(end == start for (_, end, _), (start, _, _) in zip(spans, spans[1:], strict=False))
+    assert all(end == start for (_, end, _), (start, _, _) in pairwise(spans))
     waited = sum(end - start for start, end, what in spans if what == "wait for dram")
     last_store = result.cycles - spans[-1][1]
     assert waited + last_store == result.stall_cycles["dram"]

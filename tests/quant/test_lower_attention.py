@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lowered import WIDTHS, Array, assert_within, ended, ends, graph_of, quantized, real, run_alike
+from lowered import WIDTHS, Array, assert_within, ended, ends, graph_of, operand, quantized, real, run_alike
 
 from accelsim.program import Softmax
 from quant.graph import Graph, Node
@@ -112,7 +112,7 @@ def visible(causal: bool, params: dict[str, Array], keys: int = KEYS) -> Array:
 
 
 def assert_stages(found: Quantized, codes: dict[str, Array], causal: bool, params: dict[str, Array]) -> None:
-    query, key, value = (real(found, codes, f"x{place}") for place in range(3))
+    query, key, value = (operand(found, codes, place) for place in range(3))
     group = HEADS // key.shape[1]
     key, value = key.repeat(group, axis=1), value.repeat(group, axis=1)
     want = query @ key.transpose(0, 1, 3, 2) / math.sqrt(SIZE) + params.get("bias", np.zeros((1, 1, 1)))
@@ -155,7 +155,7 @@ def test_a_query_that_sees_one_key_hands_its_value_on(rng: np.random.Generator):
     found = quantized(attention_graph(HEADS, causal, params), *x)
     codes = run_alike(found, *x)
     assert (codes["mix.probs"][..., np.arange(TIME), np.arange(KEYS)] == 255).all()
-    assert_within(found, codes, "mix", real(found, codes, "x2") * (255 / 256), 0.5 + 0.02)
+    assert_within(found, codes, "mix", operand(found, codes, 2) * (255 / 256), 0.5 + 0.02)
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-6, 1e4])

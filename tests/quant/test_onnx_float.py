@@ -99,8 +99,13 @@ ONE_OP: dict[str, tuple[list[Any], dict[str, Array]]] = {
     "unsqueeze": ([n("Unsqueeze", "x a")], {"a": np.array([1])}),
     "pad": ([n("Pad", "x p v")], {"p": np.array([0, 1, 0, 2, 0, 0, 1, 1]), "v": np.float32(0.5)}),
     "softmax": ([n("Softmax", axis=1)], {}),
-    "layer norm": ([n("LayerNormalization", "x s b", epsilon=1e-4)], {"s": np.ones(6, np.float32), "b": np.zeros(6, np.float32)}),
-    "slice": ([n("Slice", "x s e a t")], {"s": np.array([1, -5]), "e": np.array([9, -1]), "a": np.array([1, 3]), "t": np.array([1, 2])}),
+    "layer norm": (
+        [n("LayerNormalization", "x s b", epsilon=1e-4)], {"s": np.ones(6, np.float32), "b": np.zeros(6, np.float32)},
+    ),
+    "slice": (
+        [n("Slice", "x s e a t")],
+        {"s": np.array([1, -5]), "e": np.array([9, -1]), "a": np.array([1, 3]), "t": np.array([1, 2])},
+    ),
     "split": ([n("Split", "x", "p q", axis=1), n("Sub", "p q")], {}),
     "matmul": ([n("MatMul", "x w")], {"w": np.random.default_rng(5).normal(0, 1, (6, 5)).astype(np.float32)}),
     "matmul of tensors": ([n("Transpose", "x", "t", perm=[0, 1, 3, 2]), n("MatMul", "x t")], {}),
@@ -108,7 +113,9 @@ ONE_OP: dict[str, tuple[list[Any], dict[str, Array]]] = {
     "gather one": ([n("Gather", "x i", axis=2)], {"i": np.array(3)}),
     "power": ([n("Pow", "x e")], {"e": np.float32(2)}),
     "dropout": ([n("Dropout", "x", "d"), n("Identity", "d")], {}),
-    "weights worked out": ([n("Transpose", "w", "t", perm=[1, 0]), n("MatMul", "x t")], {"w": np.ones((5, 6), np.float32)}),
+    "weights worked out": (
+        [n("Transpose", "w", "t", perm=[1, 0]), n("MatMul", "x t")], {"w": np.ones((5, 6), np.float32)},
+    ),
 }  # fmt: skip
 
 

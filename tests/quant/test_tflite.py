@@ -9,7 +9,7 @@ from tflite_cases import CASES, case_file
 from tflite_files import O, T, tflite
 from torch.nn import functional as F
 
-from accelsim import reference
+from accelsim import load_accelerator, load_program, reference, save_program, simulate
 from accelsim.execute import execute
 from accelsim.program import Conv, Program
 from quant import oracle
@@ -268,3 +268,23 @@ def test_files_that_cannot_be_read_are_named(tmp_path) -> None:
         import_tflite(tmp_path / "none.tflite")
     with pytest.raises(ValueError, match="cannot be read"):
         import_tflite(tmp_path)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("name", ["add", "average_pool_2d", "mean", "softmax", "quantize", "depthwise_conv_2d"])
+def test_every_rule_has_a_price_with_and_without_values(name: str, kernels: str) -> None:
+    program = import_tflite_bytes(case_file(name, 1), name, kernels).program
+    edge = load_accelerator("edge-32x32")
+    result = simulate(program, edge)
+    assert result.cycles > 0
+    assert result.to_json()["energy_pj"]["total"] > 0
+    bare = simulate(program.without_values(), edge)
+    assert (bare.cycles, bare.to_json()["energy_pj"]) == (result.cycles, result.to_json()["energy_pj"])
+
+
+def test_programs_of_files_are_saved_and_loaded(tmp_path) -> None:
+    for name in ("add", "mean", "softmax", "average_pool_2d"):
+        for kernels in KERNELS:
+            program = import_tflite_bytes(case_file(name, 2), name, kernels).program
+            save_program(program, tmp_path / "p.npz")
+            assert load_program(tmp_path / "p.npz").digest() == program.digest()

@@ -106,6 +106,23 @@ def test_first_and_last_row_keep_wide_weights_where_asked(net) -> None:
     assert widths == {None: [4, 4, 4, 4], "same": [4, 4, 4, 4], "8bit": [8, 4, 4, 8]}
 
 
+def test_a_technology_moves_to_other_nodes_by_either_scaling(net, tmp_path, capsys) -> None:
+    figures = {}
+    for how in ("google", "stillmaker"):
+        file = tmp_path / f"{how}.json"
+        arguments = ("--technology", "nangate45", "--node", 22, "--scaling", how, "--json", file)
+        assert printed(capsys, "cost", net, *arguments)[0] == 0
+        record = json.loads(file.read_text())
+        assert record["technology"] == f"nangate45>22nm-{how}"
+        assert record["node_nm"] == 22
+        assert "×/÷ 2" in record["band"]
+        figures[how] = record["energy_pj"]["pe"]
+    assert figures["stillmaker"] < figures["google"]
+    status, _, err = printed(capsys, "cost", net, "--technology", "nangate45", "--accelerator", "gemmini-16x16")
+    assert status == 2
+    assert "give --node 45 to price it there, or --scaling to move it" in err
+
+
 @pytest.mark.parametrize("bits", [2, 3, 5, 8])
 def test_fewer_bits_cost_less_energy_and_traffic(net, bits: int) -> None:
     machinery = Machinery(accelerator=load_accelerator("edge-32x32"))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tflite_cases import CASES, case_file
 from tflite_files import O, T, tflite
+from tflite_networks import NETWORKS
 
 from accelsim.execute import execute
 from accelsim.program import Program, Requantize
@@ -57,6 +58,21 @@ def test_operators_give_litert_s_integers(name: str, kernels: str) -> None:
 def test_many_operators_give_litert_s_integers(name: str, kernels: str) -> None:
     for seed in range(100, 250):
         assert_equal(case_file(name, seed), kernels, seed, name)
+
+
+@pytest.mark.parametrize("kernels", RESOLVERS)
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_small_networks_agree_in_every_tensor(name: str, dtype: str, kernels: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.tflite"
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        path.write_bytes(NETWORKS[name](rng, dtype))
+        network = import_tflite(path, kernels)
+        x = rng.integers(0, 128, (5, *network.inputs[0].shape))
+        witness = check_litert(network, path, x, layer_images=2)
+        assert witness.difference == ""
+        assert witness.tensors >= 6
 
 
 # --- networks --------------------------------------------------------------------------------------------------------
