@@ -24,7 +24,7 @@ OPTIONS: dict[str, tuple[int, dict[str, int]]] = {
     "sub": (28, {"activation": 0}),
     "average_pool_2d": POOL,
     "max_pool_2d": POOL,
-    "concatenation": (10, {"axis": 0}),
+    "concatenation": (10, {"axis": 0, "activation": 1}),
     "conv_2d": (1, {"padding": 0, "stride_w": 1, "stride_h": 2, "activation": 3, "dilation_w": 4, "dilation_h": 5}),
     "depthwise_conv_2d": (
         2,

@@ -48,9 +48,9 @@ class Network:
 
 NETWORKS = (
     Network(name="cifar10-resnet20", images=4000, calib=512),
-    Network(name="cifar10-resnet56", images=2000, calib=256),
+    Network(name="cifar10-resnet56", images=1000, calib=256, exact=4),
     Network(name="mobilenet-v1-075", images=400, calib=64, per_channel=True, oracle_batch=32, exact=2),
-    Network(name="tiny-darknet", images=400, calib=64, oracle_batch=32, exact=2),
+    Network(name="tiny-darknet", images=300, calib=64, oracle_batch=32, exact=2),
 )
 
 
