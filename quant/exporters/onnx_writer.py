@@ -178,5 +178,5 @@ class Writer:
             self.constant(unit, "float32", "scale"),
             self.constant(np.full(np.shape(unit), zero), dtype, "zero"),
         ]
-        attrs = {} if axis is None or np.ndim(unit) == 0 else {"axis": axis}
+        attrs: dict[str, Any] = {} if axis is None or np.ndim(unit) == 0 else {"axis": axis}
         return self.node("DequantizeLinear", parts, **attrs)

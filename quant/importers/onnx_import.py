@@ -79,9 +79,9 @@ class OnnxNetwork:
         """Return the file's outputs in its layout: real values, or codes where the file gives codes."""
         found = []
         for port in self.outputs:
-            value = in_file_order(outputs[port.tensor], port.layout).astype(np.int64)
+            value = in_file_order(outputs[port.tensor], port.layout).astype(np.float64)
             if port.scale is None:
-                found.append(value.astype(np.float64))
+                found.append(value)
                 continue
             scale = port.scale if port.scale.size == 1 else self._spread(port, value.ndim)
             found.append((value - port.zero_point) * scale.astype(np.float64))

@@ -123,13 +123,13 @@ def read_onnx(data: bytes, name: str = "model", folder: Path | None = None) -> O
     require(not graph.sparse_initializer, f"{name} has sparse weights, which are not read; store them dense")
     constants: dict[str, Array] = {}
     for tensor in graph.initializer:
-        require(tensor.name not in constants, f"{name}: weight {tensor.name!r} is there twice")
+        require(_text(tensor.name, name) not in constants, f"{name}: weight {tensor.name!r} is there twice")
         constants[tensor.name] = read_tensor(tensor, f"{name}: weight {tensor.name!r}", folder)
     inputs = tuple(_input(item, name) for item in graph.input if item.name not in constants)
     nodes = tuple(_node(node, name, folder) for node in graph.node)
     known = {*constants, *(item.name for item in inputs)}
     ordered = _in_order(nodes, known, name)
-    outputs = tuple(item.name for item in graph.output)
+    outputs = tuple(_text(item.name, name) for item in graph.output)
     produced = known.union(*(node.outputs for node in nodes))
     for output in outputs:
         require(output in produced, f"{name}: no operator gives the output {output!r}")
@@ -139,10 +139,16 @@ def read_onnx(data: bytes, name: str = "model", folder: Path | None = None) -> O
     return OnnxModel(name, inputs, outputs, ordered, constants, int(opset), widths)
 
 
+def _text(value: Any, where: str) -> str:
+    """Return a name of the file; one that is no UTF-8 arrives as bytes."""
+    require(isinstance(value, str), f"{where}: a name is no UTF-8 text; the file is damaged")
+    return str(value)
+
+
 def _parse(data: bytes, name: str) -> Any:
     try:
         import onnx
-        from google.protobuf.message import DecodeError
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     except ImportError:
         raise ValueError("reading ONNX files needs the package onnx; install accelsim[onnx]") from None
     try:
@@ -209,7 +215,7 @@ def _stored_values(proto: Any, dtype: np.dtype[Any], count: int, where: str, fol
 
 def _outside(proto: Any, size: int, where: str, folder: Path | None) -> bytes:
     """Read a tensor's bytes from a file in the model's folder."""
-    entries = {item.key: item.value for item in proto.external_data}
+    entries = {_text(item.key, where): _text(item.value, where) for item in proto.external_data}
     location = entries.get("location", "")
     require(folder is not None, f"{where} lies in another file, {location!r}; give the path of the .onnx file")
     assert folder is not None
@@ -248,14 +254,16 @@ def _input(item: Any, where: str) -> OnnxInput:
         all(d >= 1 for d in sizes) and math.prod(sizes) <= MAX_ELEMENTS,
         f"{where}: input {item.name!r} has the shape {list(shape)}; 1..{MAX_ELEMENTS} elements are read",
     )
-    return OnnxInput(item.name, str(dtype), shape)
+    return OnnxInput(_text(item.name, where), str(dtype), shape)
 
 
 def _node(proto: Any, where: str, folder: Path | None) -> OnnxNode:
-    op = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}::{proto.op_type}"
-    require(len(proto.output) >= 1, f"{where}: {op} {proto.name!r} gives nothing")
-    attrs = {item.name: _attribute(item, f"{where}: {op} {proto.name!r}", folder) for item in proto.attribute}
-    return OnnxNode(proto.name, op, tuple(proto.input), tuple(proto.output), attrs)
+    kind, domain, label = (_text(value, where) for value in (proto.op_type, proto.domain, proto.name))
+    op = kind if domain in ("", "ai.onnx") else f"{domain}::{kind}"
+    require(len(proto.output) >= 1, f"{where}: {op} {label!r} gives nothing")
+    attrs = {_text(item.name, where): _attribute(item, f"{where}: {op} {label!r}", folder) for item in proto.attribute}
+    inputs, outputs = (tuple(_text(value, where) for value in names) for names in (proto.input, proto.output))
+    return OnnxNode(label, op, inputs, outputs, attrs)
 
 
 def _attribute(item: Any, where: str, folder: Path | None) -> Any:

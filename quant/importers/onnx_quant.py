@@ -338,10 +338,10 @@ def _rescale(writer: Writer, node: OnnxNode, value: Scaled, constant: Array, pla
         return
     factor = number if node.op == "Mul" else np.float32(1) / number
     require(bool(np.all(factor > 0)), "scales sums by numbers that are not positive")
-    bias = None if value.bias is None else value.bias * factor
+    scaled = None if value.bias is None else value.bias * factor
     plain = bool(np.all(value.scale == 1)) and value.steps == 0
     scale = np.asarray(value.scale * factor, dtype=np.float32)
-    writer.values[node.outputs[0]] = replace(value, scale=scale, bias=bias, steps=value.steps + int(not plain))
+    writer.values[node.outputs[0]] = replace(value, scale=scale, bias=scaled, steps=value.steps + int(not plain))
 
 
 def _function(writer: Writer, node: OnnxNode) -> None:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-onnx = pytest.importorskip("onnx", reason="needs onnx: install accelsim[onnx]")
+pytest.importorskip("onnx", reason="needs onnx: install accelsim[onnx]")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime: install accelsim[oracle]")
 
+import onnx
 import torch
 from float_nets import residual_graph
 from onnx_nets import float_cnn, session

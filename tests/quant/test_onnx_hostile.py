@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-onnx = pytest.importorskip("onnx", reason="needs onnx: install accelsim[onnx]")
+pytest.importorskip("onnx", reason="needs onnx: install accelsim[onnx]")
 
+import onnx
 from onnx import TensorProto, helper
 from onnx_nets import float_cnn, model_bytes
 
@@ -18,7 +19,7 @@ from quant.importers.onnx_model import read_onnx
 MEMORY_BYTES = 64 * 2**20
 
 
-def refused(data: bytes, text: str = "") -> str:
+def refused(data: bytes, text: str = ".") -> str:
     """Import bytes that must be refused in one line and little memory."""
     tracemalloc.start()
     try:
@@ -63,11 +64,10 @@ def test_every_truncation_is_refused_or_read_whole() -> None:
 def test_200_fuzzed_mutations_are_read_or_refused_in_one_line() -> None:
     rng = np.random.default_rng(0)
     sources = [float_cnn(1, "residual", channels=2, size=6), float_cnn(1, "dense", channels=2, size=6)]
-    outcomes = []
+    outcomes: list[bool | None] = []
     tracemalloc.start()
     for trial in range(200):
         data = bytearray(sources[trial % 2])
-        # every other mutation strikes behind the weights, where the structure is
         for place in rng.integers(0, len(data), rng.integers(1, 6)):
             data[place] = rng.integers(0, 256)
         if trial % 4 == 3:
@@ -75,13 +75,13 @@ def test_200_fuzzed_mutations_are_read_or_refused_in_one_line() -> None:
             data[start : start + int(rng.integers(1, 40))] = rng.bytes(int(rng.integers(0, 40)))
         try:
             import_onnx_bytes(bytes(data), "fuzzed.onnx")
-            outcomes.append(True)
+            outcomes.append(None)
         except ValueError as error:
-            assert "\n" not in str(error)
-            outcomes.append(False)
+            outcomes.append("\n" in str(error))
     assert tracemalloc.get_traced_memory()[1] < MEMORY_BYTES
     tracemalloc.stop()
-    assert not all(outcomes)
+    assert True not in outcomes  # errors are of one line
+    assert False in outcomes
 
 
 def test_claims_of_two_gigabytes_in_a_small_file() -> None:
@@ -181,7 +181,7 @@ def test_data_beside_the_model_is_read_and_held_against_its_claims(tmp_path: Pat
     np.testing.assert_array_equal(graph.nodes[0].params["weight"], np.full((3, 2), 2))  # type: ignore[union-attr]
     for entries in ({"offset": "8"}, {"length": "999999999999"}, {"offset": "-4"}, {"offset": "x"}):
         (tmp_path / "net.onnx").write_bytes(outside("w.bin", **entries))
-        with pytest.raises(ValueError, match="w.bin|offset"):
+        with pytest.raises(ValueError, match=r"w\.bin|offset"):
             import_onnx(tmp_path / "net.onnx")
     refused(outside("w.bin"), "lies in another file")
 
