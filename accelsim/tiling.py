@@ -27,6 +27,9 @@ from accelsim.codes import IS, OS, WS, MachineCodes, ceil_div
 ORDERS = ("mnk", "mkn", "nmk", "nkm", "kmn", "knm")
 """Loop orders, outermost first."""
 
+MAX_PARTS = 256
+"""More than the numbers of parts that are tried along one loop, which grow by a fifth from 8 on."""
+
 PLACES = np.array([[order.index(loop) for loop in "mkn"] for order in ORDERS], dtype=np.int64)
 """Place (0 outermost) of the loops over m, k and n in each order."""
 
@@ -189,17 +192,22 @@ def search(layer: Any, plan: Any, codes: MachineCodes, places: NDArray[np.int64]
     floor += 0 if plan.second_kept else ceil_div(plan.second_bytes, plan.units)
     floor += 0 if plan.act_kept else ceil_div(plan.act_bytes, plan.units)
     blocks_k, blocks_n = ceil_div(plan.k, step_k), ceil_div(plan.n, step_n)
+    settled = np.zeros(MAX_PARTS, dtype=np.bool_)
     parts_k = 1
     while parts_k <= blocks_k and best[0] != floor:
         plan.tile_k = min(plan.k, ceil_div(blocks_k, parts_k) * step_k)
         plan.trips_k = ceil_div(plan.k, plan.tile_k)
-        parts_n = 1
+        parts_n, place = 1, -1
         while parts_n <= blocks_n and not (best[0] == floor and best[4] == plan.m):
             plan.tile_n = min(plan.n, ceil_div(blocks_n, parts_n) * step_n)
-            parts_n = _next(parts_n, blocks_n)
+            parts_n, place = _next(parts_n, blocks_n), place + 1
+            if settled[place]:
+                continue
             high = _fit(layer, plan, codes, step_m, step_n)
             if high:
                 _try_tiles(layer, plan, codes, high, sums, places, best)
+                # once all of m fits, finer cuts of k fetch and spill as much or more
+                settled[place] = plan.trips_k > 1 and high >= plan.m
         parts_k = _next(parts_k, blocks_k)
     if flow == OS and best[0] < 0:
         _cut_depth(layer, plan, codes, sums, places, best)
@@ -260,6 +268,21 @@ def _try_tiles(
 
 
 @njit(cache=True)
+def _repeats(plan: Any, order: int) -> bool:
+    """Tell whether an order is like an earlier one of `ORDERS`, because a loop in it has a single turn."""
+    some_m, some_k, some_n = plan.trips_m > 1, plan.trips_k > 1, plan.trips_n > 1
+    if some_m and some_k and some_n:
+        return False
+    if some_m and some_n:
+        return order not in (0, 2)
+    if some_k and some_n:
+        return order not in (0, 1)
+    if some_m and some_k:
+        return order not in (0, 3)
+    return bool(order != 0)
+
+
+@njit(cache=True)
 def _try_orders(layer: Any, plan: Any, sums: int, places: NDArray[np.int64], best: NDArray[np.int64]) -> None:
     """Keep the best order of the tiles in `plan` where it beats what `best` holds."""
     plan.trips_m, plan.trips_n = ceil_div(plan.m, plan.tile_m), ceil_div(plan.n, plan.tile_n)
@@ -272,6 +295,8 @@ def _try_orders(layer: Any, plan: Any, sums: int, places: NDArray[np.int64], bes
         loads = whole * ceil_div(tile, plan.stream_tile) + ceil_div(rest, plan.stream_tile)
     for order in range(places.shape[0]):
         if plan.trips_k > 1 and plan.stream_tile == 0 and places[order, 1] != 2:
+            continue
+        if _repeats(plan, order):
             continue
         total = order_bytes(plan, order, pass_a, sums, places)
         better = best[0] < 0 or total < best[0]

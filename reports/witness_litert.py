@@ -86,6 +86,8 @@ class Litert:
 
     def __init__(self, data: bytes, kernels: str) -> None:
         interpreter, _ = _litert()
+        if kernels not in RESOLVERS:
+            raise ValueError(f"LiteRT's kernels must be one of {', '.join(RESOLVERS)} (got {kernels!r})")
         resolver = getattr(interpreter.OpResolverType, RESOLVERS[kernels])
         self._run = interpreter.Interpreter(
             model_content=data, experimental_op_resolver_type=resolver, num_threads=1
@@ -94,6 +96,9 @@ class Litert:
         self.inputs = [int(detail["index"]) for detail in self._run.get_input_details()]
         self.outputs = [int(detail["index"]) for detail in self._run.get_output_details()]
         self._types = {int(d["index"]): d["dtype"] for d in self._run.get_input_details()}
+        batches = {int(detail["shape"][0]) for detail in self._run.get_input_details() if len(detail["shape"])}
+        if batches != {1}:
+            raise ValueError(f"LiteRT is asked sample by sample; the file is for a batch of {max(batches, default=0)}")
 
     def __call__(self, samples: Mapping[int, NDArray[Any]]) -> dict[int, NDArray[Any]]:
         """Return outputs ``[1, …]`` by tensor number for one sample ``[1, …]`` by input tensor number."""
@@ -140,8 +145,7 @@ def check_litert(
     ValueError
         If LiteRT is not installed or refuses the file, or the network has several inputs.
     """
-    data = path.read_bytes()
-    codes = network.encode(samples)
+    data, codes = path.read_bytes(), network.encode(samples)
     count = min(layer_images, len(samples))
     tensors = computed_tensors(network)
     difference = layers_difference(network, data, {n: c[:count] for n, c in codes.items()}, offset) if count else ""
@@ -212,7 +216,7 @@ def _fed(network: TfliteNetwork, codes: Codes, i: int) -> dict[int, NDArray[Any]
     """Return one sample as LiteRT takes it: codes, or the real values they stand for where the file quantizes."""
     fed = {}
     for port in network.inputs:
-        values = codes[port.tensor][i : i + 1]
+        values = codes[port.tensor][i : i + 1].astype(np.int64)
         real = port.dtype == "float32"
         fed[port.index] = np.float32(port.scale) * (values - port.zero_point).astype(np.float32) if real else values
     return fed

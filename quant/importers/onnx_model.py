@@ -148,7 +148,7 @@ def _text(value: Any, where: str) -> str:
 def _parse(data: bytes, name: str) -> Any:
     try:
         import onnx
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+        from google.protobuf.message import DecodeError
     except ImportError:
         raise ValueError("reading ONNX files needs the package onnx; install accelsim[onnx]") from None
     try:

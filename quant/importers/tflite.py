@@ -64,14 +64,14 @@ class TfliteNetwork:
     outputs: tuple[Port, ...]
     tensors: Mapping[int, str]
 
-    def encode(self, samples: NDArray[Any]) -> dict[str, NDArray[np.int64]]:
+    def encode(self, samples: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return codes by Program input for samples of a network of one input.
 
         Parameters
         ----------
         samples
             ``[batch, *shape]``: integers are codes already, floats are real values and are brought onto the input's
-            grid, float32 quotient rounded half away from zero, as LiteRT's QUANTIZE does.
+            grid, float32 quotient rounded half away from zero, as LiteRT's reference QUANTIZE does.
 
         Raises
         ------
@@ -86,11 +86,11 @@ class TfliteNetwork:
                 f"network {self.program.name!r} takes samples of shape {port.shape} (got {samples.shape[1:]})"
             )
         if samples.dtype.kind in "iu":
-            return {port.tensor: samples.astype(np.int64)}
+            return {port.tensor: samples}
         tensor = self.program.tensors[port.tensor]
         real = samples.astype(np.float32) / np.float32(port.scale)
         rounded = np.trunc(real + np.copysign(np.float32(0.5), real)).astype(np.float64) + port.zero_point
-        return {port.tensor: np.clip(rounded, tensor.low, tensor.high).astype(np.int64)}
+        return {port.tensor: np.clip(rounded, tensor.low, tensor.high).astype(np.int16)}
 
     def decode(self, codes: NDArray[Any], output: int = 0) -> NDArray[np.float64]:
         """Return the real values of an output's codes."""

@@ -105,6 +105,8 @@ def quantize(writer: Writer, op: FileOperator) -> None:
     elif writer.kernels.delegates and file.dtype == y.dtype and 2.0**-8 <= scale / out <= 2.0**7:
         # XNNPACK's convert: a multiplier of 8 fraction bits, one rounding, ties up
         multiplier, segments = float(np.rint(np.float32(256) * (scale / out)) / 256), (("single_up", source.size),)
+    if len(segments) > 1 and writer.batch > 1:
+        raise writer.fail(op, f"rounds in vectors that run across its batch of {writer.batch}; store the file for one")
     flat = source if len(segments) == 1 else _flat(writer, op, source)
     joined = target if flat is source else writer.add(replace(target, name=f"{_name(op)}.out", shape=flat.shape))
     low, high = target.low, target.high

@@ -178,7 +178,7 @@ def test_overlapping_vectors_do_not_multiply_the_work() -> None:
     ones = np.ones(4000)
     quantization = Table({2: numbers(ones, "<f4"), 3: numbers(ones, "<i8"), 6: ("i32", 1)})
     one = Table({0: numbers([1, 4000], "<i4"), 1: ("i8", 9), 3: text("t"), 4: quantization})
-    data = file_of(graph([one] * 20000, [], [0], [0]), [Table()])
+    data = file_of(graph([one] * 5000, [], [0], [0]), [Table()])
     assert len(data) < 200_000
     with pytest.raises(ValueError, match="vectors overlap"):
         import_tflite_bytes(data, "hostile.tflite")

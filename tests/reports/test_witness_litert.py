@@ -169,3 +169,13 @@ def test_a_file_that_litert_refuses_is_reported(tmp_path: Path) -> None:
     path.write_bytes(tflite([T((1, 2, 2, 3)), w, T((1, 2, 2, 2))], [op], [0], [2]))
     with pytest.raises(ValueError, match="LiteRT refuses the file"):
         check_litert(import_tflite(path), path, np.zeros((1, 2, 2, 3), dtype=np.int64))
+
+
+def test_files_for_batches_are_not_compared(tmp_path: Path) -> None:
+    grid = ("int8", 0.1, 3)
+    path = tmp_path / "four.tflite"
+    path.write_bytes(tflite([T((4, 6), *grid), T((4, 6), *grid)], [O("relu", (0,), (1,))], [0], [1]))
+    with pytest.raises(ValueError, match="is for a batch of 4"):
+        check_litert(import_tflite(path), path, np.zeros((2, 6), dtype=np.int64))
+    with pytest.raises(ValueError, match="kernels must be one of"):
+        Litert(path.read_bytes(), "fast")

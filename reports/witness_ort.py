@@ -1,0 +1,274 @@
+"""ONNX Runtime as a witness: its integers against ours, tensor by tensor, and how long it takes.
+
+Extra `oracle`. The comparison walks the Program in order, each op fed with values that agreed so far, so the first
+difference is the op's own. Where an importer says that ONNX Runtime takes float steps which the Program does not follow
+to the bit, differences are counted, ONNX Runtime's values are taken on, and the walk goes on behind them.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accelsim.check import as_map
+from accelsim.execute import execute
+from accelsim.program import AvgPool, Blank, Conv, Op, Program, Requantize
+from accelsim.reference import check_input
+from quant.exporters.onnx_export import export_onnx
+from quant.importers.onnx_import import OnnxNetwork
+from quant.lower import Quantized
+from reports.witness import one_op
+
+Array = NDArray[Any]
+
+INT8_ALLOWED = ("session.qdqisint8allowed", "1")
+"""Without it ONNX Runtime on x86-64 turns int8 activations of QDQ files to uint8 and leaves some layers in float32."""
+
+
+@dataclass(frozen=True)
+class RuntimeWitness:
+    """What a comparison with ONNX Runtime found.
+
+    Parameters
+    ----------
+    runtime
+        Its name and version.
+    samples, tensors, values
+        How many of each were compared.
+    difference
+        The first difference that should not be, in one line; empty where there is none.
+    tolerated
+        Of tensors behind float steps that are not followed to the bit: how many values differ, and by at most how much.
+    """
+
+    runtime: str
+    samples: int
+    tensors: int
+    values: int
+    difference: str = ""
+    tolerated: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether every integer that should be equal was, of at least one."""
+        return self.values > 0 and not self.difference
+
+
+def runtime_session(data: bytes, outputs: tuple[str, ...] = (), threads: int = 1) -> Any:
+    """Return an ONNX Runtime session that runs layers as integers, with further tensors as outputs.
+
+    Raises
+    ------
+    ValueError
+        If onnxruntime is not installed, or refuses the file.
+    """
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError:
+        raise ValueError("ONNX Runtime is not installed; install accelsim[oracle]") from None
+    model = onnx.ModelProto.FromString(data)
+    known = {item.name for item in model.graph.output}
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in outputs if n not in known)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry(*INT8_ALLOWED)
+    try:
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise ValueError(f"ONNX Runtime refuses the file: {str(error).splitlines()[0]}") from None
+
+
+def compare_imported(data: bytes, network: OnnxNetwork, *samples: Array) -> RuntimeWitness:
+    """Compare an imported file's integers with ONNX Runtime's.
+
+    Parameters
+    ----------
+    data
+        The file's bytes.
+    network
+        What `quant.importers.onnx_import` made of them.
+    samples
+        One array per input of the file, in its layout.
+    """
+    orders = {name: (codes.name, codes.layout) for name, codes in network.tensors.items()}
+    session = runtime_session(data, tuple(orders))
+    feeds = {item.name: array for item, array in zip(session.get_inputs(), samples, strict=True)}
+    theirs = _run(session, feeds)
+    found = {
+        tensor: _in_program_order(theirs[name], layout, network.program.tensors[tensor].shape)
+        for name, (tensor, layout) in orders.items()
+        if name in theirs
+    }
+    return compare(network.program, network.encode(*samples), found, network.inexact)
+
+
+def compare_exported(quantized: Quantized, *samples: Array) -> RuntimeWitness:
+    """Compare a network of ours, exported, with what ONNX Runtime makes of the file.
+
+    Raises
+    ------
+    ValueError
+        If the network has no form in ONNX, with the reason.
+    """
+    import onnx
+
+    data = export_onnx(quantized)
+    program = quantized.program
+    written = {name for node in onnx.ModelProto.FromString(data).graph.node for name in node.output}
+    names = tuple(op.output for op in program.ops if op.output in written)
+    session = runtime_session(data, names)
+    given = zip(quantized.inputs, samples, strict=True)
+    feeds = {f"input.{value.name}": array for value, array in given}
+    theirs = _run(session, feeds)
+    found = {}
+    for name in names:
+        shape = program.tensors[name].shape
+        layout = tuple(range(len(shape))) if theirs[name].shape[1:] == shape else (*range(1, len(shape)), 0)
+        found[name] = _in_program_order(theirs[name], layout, shape)
+    return compare(program, quantized.encode(*samples), found, frozenset())
+
+
+def _run(session: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    wanted: dict[str, Any] = {"uint8": np.uint8, "int8": np.int8, "int64": np.int64, "float": np.float32}
+    types = {item.name: wanted.get(item.type.removeprefix("tensor(").rstrip(")")) for item in session.get_inputs()}
+    cast = {name: np.asarray(array, dtype=types[name]) for name, array in feeds.items()}
+    return dict(zip([item.name for item in session.get_outputs()], session.run(None, cast), strict=True))
+
+
+def _in_program_order(values: Array, layout: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    """Bring a tensor of the file into the Program's order of axes."""
+    return values.transpose(0, *(axis + 1 for axis in layout)).reshape(-1, *shape)
+
+
+# --- the walk --------------------------------------------------------------------------------------------------------
+
+
+def compare(
+    program: Program, codes: Mapping[str, Array], theirs: Mapping[str, Array], inexact: frozenset[str]
+) -> RuntimeWitness:
+    """Execute a Program op by op and compare every tensor that another runtime gave.
+
+    Parameters
+    ----------
+    program, codes
+        What is executed, on which inputs.
+    theirs
+        The other runtime's integers by Program tensor.
+    inexact
+        Tensors that may differ: they are counted, and the other runtime's values taken on.
+    """
+    import onnxruntime
+
+    runtime = f"ONNX Runtime {onnxruntime.__version__}"
+    samples = len(next(iter(codes.values())))
+    values = {name: check_input(program, name, codes) for name in program.inputs}
+    tensors = compared = 0
+    tolerated: dict[str, tuple[int, int]] = {}
+    for name in program.inputs:
+        found = _differs(values[name], theirs.get(name))
+        if found is not None:
+            text = f"input {name!r}: sample {found[0]}, element {list(found[1:])}: {values[name][found]} here"
+            return RuntimeWitness(runtime, samples, 0, 0, f"{text}, {theirs[name][found]} there", {})
+    for op in program.ops:
+        alone = one_op(program, op)
+        values[op.output] = execute(alone, {name: values[name] for name in alone.inputs}).outputs[op.output]
+        if op.output not in theirs:
+            continue
+        ours, other = values[op.output].astype(np.int64), theirs[op.output].astype(np.int64)
+        tensors, compared = tensors + 1, compared + ours.size
+        place = _differs(ours, other)
+        if place is not None and op.output in inexact:
+            tolerated[op.output] = (int((ours != other).sum()), int(np.abs(ours - other).max()))
+            values[op.output] = other
+        elif place is not None:
+            text = describe(program, op, values, place, int(other[place]))
+            text += f" ({int((ours != other).sum())} of {ours.size} differ)"
+            return RuntimeWitness(runtime, samples, tensors, compared, text, tolerated)
+    return RuntimeWitness(runtime, samples, tensors, compared, "", tolerated)
+
+
+def _differs(ours: Array, other: Array | None) -> tuple[int, ...] | None:
+    if other is None:
+        return None
+    places = np.argwhere(ours != other)
+    return tuple(int(i) for i in places[0]) if len(places) else None
+
+
+def describe(program: Program, op: Op, values: Mapping[str, Array], place: tuple[int, ...], other: int) -> str:
+    """Return one line: layer, channel, pixel, the two values, and the sums that led there."""
+    layer = _layer_behind(program, op)
+    where = f"sample {place[0]}, channel {place[-1]}"
+    if len(place) > 2:
+        where += f", pixel {list(place[1:-1])}"
+    ours = int(values[op.output][place])
+    text = f"{op.kind} {op.output!r} of layer {layer!r}: {where}: {ours} here, {other} in ONNX Runtime"
+    sums = _sums(program, op, values, place)
+    return f"{text}; {sums}" if sums else text
+
+
+def _layer_behind(program: Program, op: Op) -> str:
+    """Return the layer whose sums an op reads, or its own name."""
+    made = {item.output: item for item in program.ops}
+    source = made.get(op.inputs[0]) if op.inputs else None
+    return source.name if isinstance(source, Conv) and not isinstance(op, Conv) else op.name
+
+
+def _sums(program: Program, op: Op, values: Mapping[str, Array], place: tuple[int, ...]) -> str:
+    if isinstance(op, Conv) and not isinstance(op.bias, Blank):
+        bias = int(op.bias[place[-1]])
+        total = int(values[op.output][place])
+        return f"sum {total} = {total - bias} of products {bias:+} of bias"
+    if isinstance(op, Requantize):
+        total = int(values[op.inputs[0]][place]) - op.zero_in
+        multiplier = float(op.multiplier[place[-1] if op.multiplier.size > 1 else 0])
+        real = float(np.float32(total) * np.float32(multiplier))
+        return f"sum {total} × {multiplier:.9g} = {real:.9g}, zero point {op.zero_out}, rule {op.rule}"
+    if isinstance(op, AvgPool):
+        height, width, _ = as_map(program.tensors[op.inputs[0]].shape)
+        if op.kernel == (height, width):
+            total = int((values[op.inputs[0]][place[0]].astype(np.int64) - op.zero_in)[..., place[-1]].sum())
+            return f"sum {total} of {height * width}, factor {op.multiplier:.9g}, rule {op.rule}"
+    operands = []
+    for name in op.inputs:
+        source = values[name]
+        if source.ndim == len(place) and all(i < n or n == 1 for i, n in zip(place, source.shape, strict=True)):
+            inner = tuple(min(i, n - 1) for i, n in zip(place, source.shape, strict=True))
+            operands.append(f"{name!r} {int(source[inner])}")
+    return f"from {', '.join(operands)}" if operands else ""
+
+
+# --- latency ---------------------------------------------------------------------------------------------------------
+
+
+def latencies_s(files: Mapping[str, bytes], *samples: Array, repeats: int = 30, threads: int = 1) -> dict[str, float]:
+    """Return the least run time of each file in ONNX Runtime, the files taken in turns so that all see the same load.
+
+    Parameters
+    ----------
+    files
+        ONNX files' bytes by name, all with inputs of the same shapes.
+    samples
+        One array per input.
+    repeats
+        Turns that are measured, behind one to warm up.
+    threads
+        Per operator.
+    """
+    sessions = {name: runtime_session(data, threads=threads) for name, data in files.items()}
+    feeds = {
+        name: {item.name: array for item, array in zip(session.get_inputs(), samples, strict=True)}
+        for name, session in sessions.items()
+    }
+    least = dict.fromkeys(files, float("inf"))
+    for turn in range(repeats + 1):
+        for name, session in sessions.items():
+            start = time.perf_counter()
+            session.run(None, feeds[name])
+            if turn:
+                least[name] = min(least[name], time.perf_counter() - start)
+    return least
