@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from reports import figures
 from reports.figures import Bar, Point
-from reports.summary import Record, cause_name, component_name, cycle_parts, metric_name, metric_text
+from reports.summary import SHARES, Record, cause_name, component_name, cycle_parts, metric_name, metric_text
 from reports.units import area, duration, energy, energy_tick, grouped, percent, points, storage
 from reports.view import DEVIATIONS, FULL, NARROW, WIDE, drawn
 
@@ -46,13 +46,13 @@ def comparison_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 def _error_text(record: Record) -> str:
     accuracy = record["accuracy"]
-    scale = 100 if accuracy["metric"] == "top1" else 1
+    scale = 100 if accuracy["metric"] in SHARES else 1
     return f"± {scale * accuracy['standard_error']:.2f}"
 
 
 def _difference_text(record: Record) -> str:
     accuracy = record["accuracy"]
-    return points(accuracy["difference"]) if accuracy["metric"] == "top1" else f"{accuracy['difference']:+.4f}"
+    return points(accuracy["difference"]) if accuracy["metric"] in SHARES else f"{accuracy['difference']:+.4f}"
 
 
 def accelerators_of(records: Sequence[Record]) -> list[str]:
@@ -85,7 +85,7 @@ def _scatter(accelerator: str, dots: Sequence[Point], metric: str) -> Callable[[
             f"{metric_name(metric)} over energy on {accelerator}",
             dots,
             (width, 300.0 if width > NARROW else 270.0),
-            (energy_tick, lambda v: f"{100 * v:.4g} %" if metric == "top1" else f"{v:.4g}"),
+            (energy_tick, lambda v: f"{100 * v:.4g} %" if metric in SHARES else f"{v:.4g}"),
             ("energy per batch", metric_name(metric)),
             DEVIATIONS,
         )

@@ -82,6 +82,7 @@ def _run(record: Record) -> Mapping[str, Any]:
         "layers_figure": view.layers_figure(record),
         "causes": compare.legend([record], "cycles"),
         "overflow": view.overflow_maps(record),
+        "advice": view.advice_rows(record),
         "machine": view.machine_rows(record),
         "setting": view.setting_rows(record),
         "notes": record["notes"],

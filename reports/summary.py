@@ -8,7 +8,15 @@ from reports.units import area, duration, energy, grouped, percent, points, shor
 
 Record = Mapping[str, Any]
 
-METRIC_NAMES = {"top1": "top-1 accuracy", "bits_per_char": "bits per character", "perplexity": "perplexity"}
+METRIC_NAMES = {
+    "top1": "top-1 accuracy",
+    "agreement": "agreement with float",
+    "bits_per_char": "bits per character",
+    "perplexity": "perplexity",
+}
+
+SHARES = ("top1", "agreement")
+"""Metrics that are shares, shown in percent."""
 
 COMPONENT_NAMES = {
     "pe": "PEs",
@@ -51,12 +59,12 @@ def metric_name(key: str) -> str:
 
 def metric_text(metric: str, value: float) -> str:
     """Return a metric's figure: percent for shares."""
-    return percent(value, 2) if metric == "top1" else significant(value, 4)
+    return percent(value, 2) if metric in SHARES else significant(value, 4)
 
 
 def difference_text(metric: str, difference: float, error: float) -> str:
     """Return a difference of two figures of a metric with its standard error."""
-    if metric == "top1":
+    if metric in SHARES:
         return f"{points(difference)} ± {100 * error:.2f} points"
     return f"{difference:+.4f} ± {error:.4f}"
 
@@ -126,10 +134,21 @@ def _machine_pairs(record: Record) -> list[tuple[str, str]]:
             "energy",
             f"{energy(record['energy_pj']['total'])}: " + _parts(record["energy_pj"], energy, component_name),
         ),
+        *_toggle_pair(record),
         ("area", f"{area(record['area_um2']['total'])}: " + _parts(record["area_um2"], area, component_name)),
         ("weights", storage(record["weight_bytes"])),
         ("DRAM traffic", f"{storage(record['dram_bytes'])}: " + _parts(record["dram_traffic"], storage, str)),
     ]
+
+
+def _toggle_pair(record: Record) -> list[tuple[str, str]]:
+    """Return the PEs' energy by the bits that flipped, where it was asked for."""
+    if "pe_toggle_energy_pj" not in record:
+        return []
+    found = record["pe_toggle_energy_pj"]
+    at_price = energy(record["energy_pj"]["pe"] / record["batch"])
+    text = f"{energy(found['total'])} an input on {found['samples']} of them, {at_price} by the price per MAC"
+    return [("PEs by toggles", text)]
 
 
 def _parts(parts: Mapping[str, float], text: Any, name: Any) -> str:

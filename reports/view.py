@@ -9,6 +9,7 @@ from markupsafe import Markup
 from reports import figures
 from reports.figures import Bar, Point
 from reports.summary import (
+    SHARES,
     Record,
     bit_exact_text,
     cause_name,
@@ -194,7 +195,7 @@ def accuracy_figure(records: Sequence[Record], labels: Sequence[str]) -> Markup:
 
 
 def _axis_text(metric: str, value: float) -> str:
-    return f"{100 * value:.4g} %" if metric == "top1" else f"{value:.4g}"
+    return f"{100 * value:.4g} %" if metric in SHARES else f"{value:.4g}"
 
 
 def accuracy_sentence(record: Record) -> str:
@@ -270,6 +271,17 @@ def overflow_maps(record: Record) -> list[dict[str, Any]]:
                 }
             )
     return maps
+
+
+def advice_rows(record: Record) -> list[dict[str, Any]]:
+    """Return the narrowest safe register widths of every layer, by proof and by what samples reached."""
+    rows = []
+    for layer in record["layers"]:
+        found = layer.get("accumulator_advice")
+        if found:
+            widths = {key: "" if value is None else value for key, value in found.items()}
+            rows.append({"name": layer["name"], **widths, "bound": grouped(found["bound"])})
+    return rows
 
 
 def _strip(title: str, channels: Mapping[int, int], length: int) -> Callable[[float], str]:

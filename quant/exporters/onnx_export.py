@@ -14,7 +14,8 @@ import numpy as np
 
 from accelsim.program import Conv, Op, Program, Requantize
 from quant.build import Value
-from quant.exporters.onnx_ops import WRITE, quantized_conv
+from quant.exporters.onnx_ops import WRITE
+from quant.exporters.onnx_sums import quantized_conv
 from quant.exporters.onnx_writer import FILE_VERSION, OPSET, Writer, dtype_of, require
 from quant.lower import Quantized
 

@@ -12,22 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.arith import code_range
 from accelsim.program import Clamp
 from quant.importers import onnx_moves as moves
-from quant.importers import onnx_quant_ops as ops
 from quant.importers.onnx_attributes import clip_limits
+from quant.importers.onnx_grids import (
+    dequantize_linear,
+    grid_at,
+    one_number,
+    put,
+    qonnx_quant,
+    quantize_linear,
+    stored_weights,
+)
 from quant.importers.onnx_model import OnnxNode, require
 from quant.importers.onnx_rules import EXACT, ROUNDED, clip, hard_sigmoid, leaky_relu
 from quant.importers.onnx_sums import add_bias, convolve, multiply, multiply_stored
 from quant.importers.onnx_writer import (
-    CODE_DTYPES,
     Codes,
     Curve,
-    Given,
-    Grid,
     Held,
-    Port,
     Real,
     Scaled,
     Waiting,
@@ -37,143 +40,6 @@ from quant.importers.onnx_writer import (
 
 Array = NDArray[Any]
 Rule = Callable[[Writer, OnnxNode], None]
-
-
-# --- on and off the grid ---------------------------------------------------------------------------------------------
-
-
-def _one(writer: Writer, node: OnnxNode, place: int, default: Any = None) -> Any:
-    value = writer.constant(node, place, default)
-    require(value.size == 1, f"has {value.size} scales or zero points as input {place}; one is known")
-    return value.reshape(-1)[0]
-
-
-def grid_at(writer: Writer, node: OnnxNode, scale: int, zero: int) -> Grid:
-    """Return the grid that a node's inputs (numbers of scale and zero point) describe."""
-    dtype = np.dtype(np.uint8)
-    if zero < len(node.inputs) and node.inputs[zero]:
-        dtype = writer.constant(node, zero).dtype
-    elif node.attrs.get("output_dtype", 0):
-        dtype = np.dtype({2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}.get(node.attrs["output_dtype"], "float32"))
-    require(dtype.name in CODE_DTYPES, f"quantizes to {dtype.name}; known are {', '.join(CODE_DTYPES)}")
-    bits, signed = CODE_DTYPES[dtype.name]
-    factor = float(np.float32(_one(writer, node, scale)))
-    require(np.isfinite(factor) and factor > 0, f"has the scale {factor}; a positive number is needed")
-    return Grid(factor, int(_one(writer, node, zero, dtype.type(0))), bits, signed, *code_range(bits, signed))
-
-
-def _quantize(writer: Writer, node: OnnxNode) -> None:
-    if node.inputs[0] in writer.constants:
-        _quantize_weights(writer, node)
-        return
-    put(writer, node, writer.values[node.inputs[0]], grid_at(writer, node, 1, 2), node.outputs[0])
-
-
-def put(writer: Writer, node: OnnxNode, value: Held, grid: Grid, name: str) -> None:
-    """Bring a real value onto a grid as tensor `name`."""
-    if isinstance(value, Given):
-        codes = writer.declare_input(name, value.shape, grid)
-        item = writer.model.inputs[value.index]
-        scale = np.array([grid.scale], dtype=np.float32)
-        writer.parts.inputs.append(Port(item.name, codes.name, codes.layout, scale, grid.zero))
-    elif isinstance(value, Real):
-        codes = writer.curve(value, None, grid, name)
-    elif isinstance(value, Curve):
-        codes = writer.curve(value.source, value.function, grid, name)
-        if not value.exact:
-            writer.remark(codes.name, f"{name!r} follows a function within an ulp of ONNX Runtime's, not to the bit")
-    elif isinstance(value, Scaled):
-        codes = _put_sums(writer, node, value, grid, name)
-    elif isinstance(value, Waiting):
-        codes = ops.finish(writer, value, grid, name)
-    else:
-        raise ValueError("quantizes what are codes already")
-    writer.values[name] = codes
-    writer.named[name] = codes
-
-
-def _put_sums(writer: Writer, node: OnnxNode, value: Scaled, grid: Grid, name: str) -> Codes:
-    multiplier = np.asarray(value.scale / np.float32(grid.scale), dtype=np.float64)
-    lowest = (grid.low - grid.zero) * grid.scale
-    highest = (grid.high - grid.zero) * grid.scale
-    if value.steps or value.bias is not None or value.low > lowest or value.high < highest:
-        text = f"{name!r} takes float steps behind exact sums (bias, scale or activation) in fewer roundings"
-        writer.remark(name, text)
-    return writer.requantized(value, multiplier, grid, name, value.low, value.high)
-
-
-def _quantize_weights(writer: Writer, node: OnnxNode) -> None:
-    real, scale = writer.constant(node, 0), writer.constant(node, 1).astype(np.float32).reshape(-1)
-    zero = writer.optional(node, 2)
-    dtype = np.dtype(np.uint8) if zero is None else zero.dtype
-    require(dtype.name in CODE_DTYPES, f"quantizes weights to {dtype.name}")
-    bits, signed = CODE_DTYPES[dtype.name]
-    zeros = np.zeros(1, np.int64) if zero is None else zero.astype(np.int64).reshape(-1)
-    blank = Weights(np.zeros(real.shape, np.int64), scale, zeros, int(node.attrs.get("axis", 1)), bits, signed)
-    quotient = real.astype(np.float32) / blank.along(scale)
-    codes = np.clip(np.rint(quotient) + blank.along(zeros), *code_range(bits, signed)).astype(np.int64)
-    writer.values[node.outputs[0]] = replace(blank, values=codes)
-
-
-def _dequantize(writer: Writer, node: OnnxNode) -> None:
-    if node.inputs[0] in writer.constants or isinstance(writer.values.get(node.inputs[0]), Weights):
-        writer.values[node.outputs[0]] = stored_weights(writer, node, 0, 1, 2, int(node.attrs.get("axis", 1)))
-        return
-    codes = writer.values[node.inputs[0]]
-    require(isinstance(codes, Codes), "dequantizes what are no codes")
-    assert isinstance(codes, Codes)
-    scale, zero = float(np.float32(_one(writer, node, 1))), int(_one(writer, node, 2, 0))
-    writer.values[node.outputs[0]] = Real(codes, scale, zero)
-
-
-def stored_weights(writer: Writer, node: OnnxNode, place: int, scale: int | None, zero: int, axis: int = 0) -> Weights:
-    """Return a node's stored codes with scales (ones if `scale` is ``None``) and zero points, `axis` the channels'."""
-    name = node.inputs[place]
-    held = writer.values.get(name)
-    if isinstance(held, Weights):
-        return held
-    values = writer.constant(node, place)
-    require(values.dtype.kind in "iu", f"needs codes as input {place}, which is {values.dtype}")
-    bits, signed = CODE_DTYPES.get(values.dtype.name, (32, True))
-    bits = writer.model.widths.get(name, bits)
-    scales = np.ones(1, np.float32) if scale is None else writer.constant(node, scale).astype(np.float32).reshape(-1)
-    zeros = writer.optional(node, zero)
-    numbers = np.zeros(1, np.int64) if zeros is None else zeros.astype(np.int64).reshape(-1)
-    axis %= max(1, values.ndim)
-    if scales.size > 1 or numbers.size > 1:
-        require(
-            values.ndim > 0 and {scales.size, numbers.size} <= {1, values.shape[axis]},
-            f"has {scales.size} scales and {numbers.size} zero points for weights of shape {values.shape}",
-        )
-    require(bool(np.all(np.isfinite(scales)) and np.all(scales > 0)), "has weights whose scales are not positive")
-    return Weights(values.astype(np.int64), scales, numbers, axis, bits, signed)
-
-
-def _qonnx(writer: Writer, node: OnnxNode) -> None:
-    bits = int(_one(writer, node, 3))
-    signed, narrow = bool(node.attrs.get("signed", 1)), bool(node.attrs.get("narrow", 0))
-    mode = str(node.attrs.get("rounding_mode", "ROUND")).upper()
-    require(2 <= bits <= 16, f"has {bits} bits; 2..16 are known")
-    require(mode in ("ROUND", "HALF_EVEN", "ROUND_HALF_EVEN"), f"rounds by {mode}; half to even is known")
-    low, high = code_range(bits, signed)
-    low, high = (low + int(signed), high - int(not signed)) if narrow else (low, high)
-    name = node.outputs[0]
-    if node.inputs[0] in writer.constants:
-        scale = writer.constant(node, 1).astype(np.float32)
-        zero = writer.constant(node, 2)
-        real = writer.constant(node, 0)
-        wide = [i for i, d in enumerate(scale.shape) if d > 1]
-        require(len(wide) <= 1 and (not wide or scale.ndim == real.ndim), f"has scales of shape {scale.shape}")
-        codes = np.clip(np.rint(real.astype(np.float32) / scale + zero.astype(np.float32)), low, high).astype(np.int64)
-        axis = wide[0] if wide else 0
-        numbers = zero.astype(np.int64).reshape(-1)
-        writer.values[name] = Weights(codes, scale.reshape(-1), numbers, axis, bits, signed)
-        return
-    grid = Grid(float(np.float32(_one(writer, node, 1))), int(_one(writer, node, 2)), bits, signed, low, high)
-    require(grid.scale > 0, f"has the scale {grid.scale}; a positive number is needed")
-    put(writer, node, writer.values[node.inputs[0]], grid, name)
-    codes_of = writer.named[name]
-    writer.values[name] = Real(codes_of, grid.scale, grid.zero)
 
 
 # --- layers ----------------------------------------------------------------------------------------------------------
@@ -233,8 +99,8 @@ def _bias(writer: Writer, node: OnnxNode, scale: Array) -> tuple[Array | None, A
 def _qlinear_conv(writer: Writer, node: OnnxNode) -> None:
     weights = stored_weights(writer, node, 3, 4, 5)
     bias = writer.optional(node, 8)
-    scale = np.float32(_one(writer, node, 1)) * weights.scale
-    sums = convolve(writer, node, codes_at(writer, node, 0), int(_one(writer, node, 2, 0)), weights, bias)
+    scale = np.float32(one_number(writer, node, 1)) * weights.scale
+    sums = convolve(writer, node, codes_at(writer, node, 0), int(one_number(writer, node, 2, 0)), weights, bias)
     put(writer, node, replace(sums, scale=scale), grid_at(writer, node, 6, 7), node.outputs[0])
 
 
@@ -247,15 +113,15 @@ def codes_at(writer: Writer, node: OnnxNode, place: int) -> Codes:
 
 
 def _qlinear_matmul(writer: Writer, node: OnnxNode) -> None:
-    x, zero = codes_at(writer, node, 0), int(_one(writer, node, 2, 0))
-    first = np.float32(_one(writer, node, 1))
+    x, zero = codes_at(writer, node, 0), int(one_number(writer, node, 2, 0))
+    first = np.float32(one_number(writer, node, 1))
     if writer.is_constant(node, 3):
         weights = stored_weights(writer, node, 3, 4, 5, axis=1)
         sums = multiply_stored(writer, node, x, zero, weights, None, transposed=False)
         scale = first * weights.scale
     else:
-        sums = multiply(writer, node, x, codes_at(writer, node, 3), (zero, int(_one(writer, node, 5, 0))))
-        scale = np.array([first * np.float32(_one(writer, node, 4))])
+        sums = multiply(writer, node, x, codes_at(writer, node, 3), (zero, int(one_number(writer, node, 5, 0))))
+        scale = np.array([first * np.float32(one_number(writer, node, 4))])
     put(writer, node, replace(sums, scale=scale), grid_at(writer, node, 6, 7), node.outputs[0])
 
 
@@ -263,9 +129,9 @@ def _qgemm(writer: Writer, node: OnnxNode) -> None:
     require(not node.attrs.get("transA", 0), "transposes the batch (transA)")
     transposed = bool(node.attrs.get("transB", 0))
     weights = stored_weights(writer, node, 3, 4, 5, axis=0 if transposed else 1)
-    x, zero = codes_at(writer, node, 0), int(_one(writer, node, 2, 0))
+    x, zero = codes_at(writer, node, 0), int(one_number(writer, node, 2, 0))
     sums = multiply_stored(writer, node, x, zero, weights, writer.optional(node, 6), transposed)
-    scale = np.float32(node.attrs.get("alpha", 1.0)) * np.float32(_one(writer, node, 1)) * weights.scale
+    scale = np.float32(node.attrs.get("alpha", 1.0)) * np.float32(one_number(writer, node, 1)) * weights.scale
     if len(node.inputs) > 7 and node.inputs[7]:
         put(writer, node, replace(sums, scale=scale), grid_at(writer, node, 7, 8), node.outputs[0])
     else:
@@ -274,10 +140,10 @@ def _qgemm(writer: Writer, node: OnnxNode) -> None:
 
 def _integer_product(writer: Writer, node: OnnxNode) -> None:
     """ConvInteger or MatMulInteger: int32 sums that are no real numbers yet."""
-    x, zero = codes_at(writer, node, 0), int(_one(writer, node, 2, 0))
+    x, zero = codes_at(writer, node, 0), int(one_number(writer, node, 2, 0))
     if not writer.is_constant(node, 1):
         require(node.op == "MatMulInteger", "has weights that are computed")
-        sums = multiply(writer, node, x, codes_at(writer, node, 1), (zero, int(_one(writer, node, 3, 0))))
+        sums = multiply(writer, node, x, codes_at(writer, node, 1), (zero, int(one_number(writer, node, 3, 0))))
     else:
         weights = stored_weights(writer, node, 1, None, 3, axis=int(node.op == "MatMulInteger"))
         if node.op == "ConvInteger":
@@ -419,7 +285,7 @@ def _qlinear(op: str, count: int = 1) -> Rule:
 def _qlinear_operand(writer: Writer, node: OnnxNode, place: int) -> Real | Weights:
     if writer.is_constant(node, place):
         return stored_weights(writer, node, place, place + 1, place + 2)
-    scale, zero = float(np.float32(_one(writer, node, place + 1))), int(_one(writer, node, place + 2, 0))
+    scale, zero = float(np.float32(one_number(writer, node, place + 1))), int(one_number(writer, node, place + 2, 0))
     return Real(codes_at(writer, node, place), scale, zero)
 
 
@@ -435,9 +301,9 @@ _MS = "com.microsoft::"
 _FUNCTIONS = ("Relu", "Clip", "LeakyRelu", "HardSigmoid", *(EXACT.keys() - {"Relu"}), *ROUNDED)
 
 RULES: dict[str, Rule] = {
-    "QuantizeLinear": _quantize, f"{_MS}QuantizeLinear": _quantize,
-    "DequantizeLinear": _dequantize, f"{_MS}DequantizeLinear": _dequantize,
-    **dict.fromkeys(_QONNX, _qonnx),
+    "QuantizeLinear": quantize_linear, f"{_MS}QuantizeLinear": quantize_linear,
+    "DequantizeLinear": dequantize_linear, f"{_MS}DequantizeLinear": dequantize_linear,
+    **dict.fromkeys(_QONNX, qonnx_quant),
     "Conv": _product, "Gemm": _product, "MatMul": _product,
     "QLinearConv": _qlinear_conv, "QLinearMatMul": _qlinear_matmul, f"{_MS}QGemm": _qgemm,
     "ConvInteger": _integer_product, "MatMulInteger": _integer_product,

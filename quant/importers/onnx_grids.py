@@ -1,0 +1,164 @@
+"""QuantizeLinear, DequantizeLinear and QONNX's Quant: how values of a quantized ONNX file get on and off a grid."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from accelsim.arith import code_range
+from quant.importers import onnx_quant_ops as ops
+from quant.importers.onnx_model import OnnxNode, require
+from quant.importers.onnx_writer import (
+    CODE_DTYPES,
+    Codes,
+    Curve,
+    Given,
+    Grid,
+    Held,
+    Port,
+    Real,
+    Scaled,
+    Waiting,
+    Weights,
+    Writer,
+)
+
+
+def one_number(writer: Writer, node: OnnxNode, place: int, default: Any = None) -> Any:
+    """Return a constant input that must be a single number."""
+    value = writer.constant(node, place, default)
+    require(value.size == 1, f"has {value.size} scales or zero points as input {place}; one is known")
+    return value.reshape(-1)[0]
+
+
+def grid_at(writer: Writer, node: OnnxNode, scale: int, zero: int) -> Grid:
+    """Return the grid that a node's inputs (numbers of scale and zero point) describe."""
+    dtype = np.dtype(np.uint8)
+    if zero < len(node.inputs) and node.inputs[zero]:
+        dtype = writer.constant(node, zero).dtype
+    elif node.attrs.get("output_dtype", 0):
+        dtype = np.dtype({2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}.get(node.attrs["output_dtype"], "float32"))
+    require(dtype.name in CODE_DTYPES, f"quantizes to {dtype.name}; known are {', '.join(CODE_DTYPES)}")
+    bits, signed = CODE_DTYPES[dtype.name]
+    factor = float(np.float32(one_number(writer, node, scale)))
+    require(np.isfinite(factor) and factor > 0, f"has the scale {factor}; a positive number is needed")
+    return Grid(factor, int(one_number(writer, node, zero, dtype.type(0))), bits, signed, *code_range(bits, signed))
+
+
+def quantize_linear(writer: Writer, node: OnnxNode) -> None:
+    """QuantizeLinear of weights, an input, or what float operators left behind."""
+    if node.inputs[0] in writer.constants:
+        _quantize_weights(writer, node)
+        return
+    put(writer, node, writer.values[node.inputs[0]], grid_at(writer, node, 1, 2), node.outputs[0])
+
+
+def put(writer: Writer, node: OnnxNode, value: Held, grid: Grid, name: str) -> None:
+    """Bring a real value onto a grid as tensor `name`."""
+    if isinstance(value, Given):
+        codes = writer.declare_input(name, value.shape, grid)
+        item = writer.model.inputs[value.index]
+        scale = np.array([grid.scale], dtype=np.float32)
+        writer.parts.inputs.append(Port(item.name, codes.name, codes.layout, scale, grid.zero))
+    elif isinstance(value, Real):
+        codes = writer.curve(value, None, grid, name)
+    elif isinstance(value, Curve):
+        codes = writer.curve(value.source, value.function, grid, name)
+        if not value.exact:
+            writer.remark(codes.name, f"{name!r} follows a function within an ulp of ONNX Runtime's, not to the bit")
+    elif isinstance(value, Scaled):
+        codes = _put_sums(writer, node, value, grid, name)
+    elif isinstance(value, Waiting):
+        codes = ops.finish(writer, value, grid, name)
+    else:
+        raise ValueError("quantizes what are codes already")
+    writer.values[name] = codes
+    writer.named[name] = codes
+
+
+def _put_sums(writer: Writer, node: OnnxNode, value: Scaled, grid: Grid, name: str) -> Codes:
+    multiplier = np.asarray(value.scale / np.float32(grid.scale), dtype=np.float64)
+    lowest = (grid.low - grid.zero) * grid.scale
+    highest = (grid.high - grid.zero) * grid.scale
+    if value.steps or value.bias is not None or value.low > lowest or value.high < highest:
+        text = f"{name!r} takes float steps behind exact sums (bias, scale or activation) in fewer roundings"
+        writer.remark(name, text)
+    return writer.requantized(value, multiplier, grid, name, value.low, value.high)
+
+
+def _quantize_weights(writer: Writer, node: OnnxNode) -> None:
+    real, scale = writer.constant(node, 0), writer.constant(node, 1).astype(np.float32).reshape(-1)
+    zero = writer.optional(node, 2)
+    dtype = np.dtype(np.uint8) if zero is None else zero.dtype
+    require(dtype.name in CODE_DTYPES, f"quantizes weights to {dtype.name}")
+    bits, signed = CODE_DTYPES[dtype.name]
+    zeros = np.zeros(1, np.int64) if zero is None else zero.astype(np.int64).reshape(-1)
+    blank = Weights(np.zeros(real.shape, np.int64), scale, zeros, int(node.attrs.get("axis", 1)), bits, signed)
+    quotient = real.astype(np.float32) / blank.along(scale)
+    codes = np.clip(np.rint(quotient) + blank.along(zeros), *code_range(bits, signed)).astype(np.int64)
+    writer.values[node.outputs[0]] = replace(blank, values=codes)
+
+
+def dequantize_linear(writer: Writer, node: OnnxNode) -> None:
+    """DequantizeLinear of stored or computed codes."""
+    if node.inputs[0] in writer.constants or isinstance(writer.values.get(node.inputs[0]), Weights):
+        writer.values[node.outputs[0]] = stored_weights(writer, node, 0, 1, 2, int(node.attrs.get("axis", 1)))
+        return
+    codes = writer.values[node.inputs[0]]
+    require(isinstance(codes, Codes), "dequantizes what are no codes")
+    assert isinstance(codes, Codes)
+    scale, zero = float(np.float32(one_number(writer, node, 1))), int(one_number(writer, node, 2, 0))
+    writer.values[node.outputs[0]] = Real(codes, scale, zero)
+
+
+def stored_weights(writer: Writer, node: OnnxNode, place: int, scale: int | None, zero: int, axis: int = 0) -> Weights:
+    """Return a node's stored codes with scales (ones if `scale` is ``None``) and zero points, `axis` the channels'."""
+    name = node.inputs[place]
+    held = writer.values.get(name)
+    if isinstance(held, Weights):
+        return held
+    values = writer.constant(node, place)
+    require(values.dtype.kind in "iu", f"needs codes as input {place}, which is {values.dtype}")
+    bits, signed = CODE_DTYPES.get(values.dtype.name, (32, True))
+    bits = writer.model.widths.get(name, bits)
+    scales = np.ones(1, np.float32) if scale is None else writer.constant(node, scale).astype(np.float32).reshape(-1)
+    zeros = writer.optional(node, zero)
+    numbers = np.zeros(1, np.int64) if zeros is None else zeros.astype(np.int64).reshape(-1)
+    axis %= max(1, values.ndim)
+    if scales.size > 1 or numbers.size > 1:
+        require(
+            values.ndim > 0 and {scales.size, numbers.size} <= {1, values.shape[axis]},
+            f"has {scales.size} scales and {numbers.size} zero points for weights of shape {values.shape}",
+        )
+    require(bool(np.all(np.isfinite(scales)) and np.all(scales > 0)), "has weights whose scales are not positive")
+    return Weights(values.astype(np.int64), scales, numbers, axis, bits, signed)
+
+
+def qonnx_quant(writer: Writer, node: OnnxNode) -> None:
+    """QONNX's Quant (Pappalardo et al., arXiv:2206.07527): onto a grid of any width and off again."""
+    bits = int(one_number(writer, node, 3))
+    signed, narrow = bool(node.attrs.get("signed", 1)), bool(node.attrs.get("narrow", 0))
+    mode = str(node.attrs.get("rounding_mode", "ROUND")).upper()
+    require(2 <= bits <= 16, f"has {bits} bits; 2..16 are known")
+    require(mode in ("ROUND", "HALF_EVEN", "ROUND_HALF_EVEN"), f"rounds by {mode}; half to even is known")
+    low, high = code_range(bits, signed)
+    low, high = (low + int(signed), high - int(not signed)) if narrow else (low, high)
+    name = node.outputs[0]
+    if node.inputs[0] in writer.constants:
+        scale = writer.constant(node, 1).astype(np.float32)
+        zero = writer.constant(node, 2)
+        real = writer.constant(node, 0)
+        wide = [i for i, d in enumerate(scale.shape) if d > 1]
+        require(len(wide) <= 1 and (not wide or scale.ndim == real.ndim), f"has scales of shape {scale.shape}")
+        codes = np.clip(np.rint(real.astype(np.float32) / scale + zero.astype(np.float32)), low, high).astype(np.int64)
+        axis = wide[0] if wide else 0
+        numbers = zero.astype(np.int64).reshape(-1)
+        writer.values[name] = Weights(codes, scale.reshape(-1), numbers, axis, bits, signed)
+        return
+    grid = Grid(
+        float(np.float32(one_number(writer, node, 1))), int(one_number(writer, node, 2)), bits, signed, low, high
+    )
+    require(grid.scale > 0, f"has the scale {grid.scale}; a positive number is needed")
+    put(writer, node, writer.values[node.inputs[0]], grid, name)
+    codes_of = writer.named[name]
+    writer.values[name] = Real(codes_of, grid.scale, grid.zero)
