@@ -131,7 +131,8 @@ class Quantized:
         decoded = []
         for value in self.outputs:
             tensor = self.program.tensors[value.name]
-            real = (outputs[value.name].astype(np.float64) - tensor.zero_point) * np.asarray(tensor.scale, dtype=np.float64)
+            codes = outputs[value.name].astype(np.float64) - tensor.zero_point
+            real = codes * np.asarray(tensor.scale, dtype=np.float64)
             order = tuple(value.layout.index(axis) + 1 for axis in sorted(value.layout))
             decoded.append(real.transpose(0, *order))
         return decoded

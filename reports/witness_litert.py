@@ -147,29 +147,41 @@ def check_litert(
     """
     data, codes = path.read_bytes(), network.encode(samples)
     count = min(layer_images, len(samples))
-    tensors = computed_tensors(network)
+    images = outputs = 0
     difference = layers_difference(network, data, {n: c[:count] for n, c in codes.items()}, offset) if count else ""
-    compared = 0
-    theirs = _start(data, network.kernels)
-    for start in range(0, 0 if difference else len(samples), SAMPLES_AT_ONCE):
-        part = {name: values[start : start + SAMPLES_AT_ONCE] for name, values in codes.items()}
-        ours = execute(network.program, part).outputs
-        for i in range(len(next(iter(part.values())))):
-            found = theirs(_fed(network, part, i))
-            compared += sum(values.size for values in found.values())
-            wrong = [port for port in network.outputs if not _same(network, port.index, ours[port.tensor][i], found)]
-            if wrong and not difference:
-                one = {name: values[i : i + 1] for name, values in part.items()}
-                difference = layers_difference(network, data, one, offset + start + i) or (
-                    f"output {wrong[0].tensor!r} of sample {offset + start + i} differs, though no tensor does where "
-                    "LiteRT keeps them all"
-                )
-        if difference:
-            break
+    if not difference:
+        images, outputs, difference = _outputs_difference(network, data, codes, offset)
     return LitertWitness(
-        kernels=network.kernels, images=len(samples), outputs=compared, layer_images=count, tensors=len(tensors),
-        difference=difference,
+        kernels=network.kernels, images=max(images, count), outputs=outputs, layer_images=count,
+        tensors=len(computed_tensors(network)), difference=difference,
     )  # fmt: skip
+
+
+def _outputs_difference(network: TfliteNetwork, data: bytes, codes: Codes, offset: int) -> tuple[int, int, str]:
+    """Compare outputs up to the first sample that differs: samples, output values, that sample's first difference."""
+    total, images, outputs = len(next(iter(codes.values()))), 0, 0
+    theirs = _start(data, network.kernels)
+    with progress(f"LiteRT {network.kernels}", total) as advance:
+        for start in range(0, total, SAMPLES_AT_ONCE):
+            part = {name: values[start : start + SAMPLES_AT_ONCE] for name, values in codes.items()}
+            ours = execute(network.program, part).outputs
+            for i in range(len(next(iter(part.values())))):
+                found = theirs(_fed(network, part, i))
+                images, outputs = images + 1, outputs + sum(values.size for values in found.values())
+                wrong = [p for p in network.outputs if not _same(network, p.index, ours[p.tensor][i], found)]
+                if wrong:
+                    one = {name: values[i : i + 1] for name, values in part.items()}
+                    return (
+                        images,
+                        outputs,
+                        layers_difference(network, data, one, offset + start + i)
+                        or (
+                            f"output {wrong[0].tensor!r} of sample {offset + start + i} differs, though no tensor does "
+                            "where LiteRT keeps them all"
+                        ),
+                    )
+                advance(1)
+    return images, outputs, ""
 
 
 def litert_outputs(network: TfliteNetwork, path: Path, samples: NDArray[Any], kernels: str) -> NDArray[Any]:

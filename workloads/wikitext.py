@@ -27,7 +27,7 @@ WARM_UP = 35  # labels of a window that do not count, while the state fills
 SPECIAL = ("<unk>", "<eos>")
 INITIAL_RANGE = 0.1  # of embedding weights, as in PyTorch's word_language_model example
 
-SCHEDULE = Schedule(epochs=4, batch=20, steps=35, learning_rate=2e-3, weight_decay=1e-2, dropout=0.5)
+SCHEDULE = Schedule(epochs=3, batch=20, steps=35, learning_rate=2e-3, weight_decay=1e-2, dropout=0.5)
 
 
 class WordLSTM(nn.Module):

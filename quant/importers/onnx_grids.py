@@ -15,6 +15,7 @@ from quant.importers.onnx_writer import (
     Given,
     Grid,
     Held,
+    Moved,
     Port,
     Real,
     Scaled,
@@ -55,7 +56,12 @@ def quantize_linear(writer: Writer, node: OnnxNode) -> None:
 
 def put(writer: Writer, node: OnnxNode, value: Held, grid: Grid, name: str) -> None:
     """Bring a real value onto a grid as tensor `name`."""
-    if isinstance(value, Given):
+    if isinstance(value, Moved):
+        put(writer, node, value.value, grid, writer.free(f"{name}.before"))
+        codes = writer.named.popitem()[1]
+        for i, (moving, move) in enumerate(value.moves):
+            codes = move(writer, moving, codes, writer.free(name if i == len(value.moves) - 1 else f"{name}.{i}"))
+    elif isinstance(value, Given):
         codes = writer.declare_input(name, value.shape, grid)
         item = writer.model.inputs[value.index]
         scale = np.array([grid.scale], dtype=np.float32)

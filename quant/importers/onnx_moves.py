@@ -15,7 +15,7 @@ from quant.importers.onnx_model import OnnxNode, require
 from quant.importers.onnx_quant_ops import ceil_pads
 from quant.importers.onnx_sums import pair, sides
 from quant.importers.onnx_walk import axis_of, keeps_batch
-from quant.importers.onnx_writer import Codes, Held, Real, Writer
+from quant.importers.onnx_writer import Codes, Curve, Given, Held, Moved, Real, Scaled, Waiting, Weights, Writer
 
 Move = Callable[[Writer, OnnxNode, Codes, str], Codes]
 
@@ -37,6 +37,16 @@ def _keep(writer: Writer, name: str, held: Held, codes: Codes) -> None:
 
 def _rule(move: Move) -> Callable[[Writer, OnnxNode], None]:
     def rule(writer: Writer, node: OnnxNode) -> None:
+        later = writer.values.get(node.inputs[0])
+        if isinstance(later, Moved):
+            writer.values[node.outputs[0]] = replace(later, moves=(*later.moves, (node, move)))
+            return
+        if isinstance(later, Given | Scaled | Curve | Waiting):
+            writer.values[node.outputs[0]] = Moved(later, ((node, move),))
+            return
+        if isinstance(later, Weights) and node.op == "Identity":
+            writer.values[node.outputs[0]] = later
+            return
         held, codes = _source(writer, node)
         _keep(writer, node.outputs[0], held, move(writer, node, codes, node.outputs[0]))
 

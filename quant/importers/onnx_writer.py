@@ -11,7 +11,7 @@ from accelsim.arith import bits_for, code_range
 from accelsim.program import Constant, Op, Program, Requantize, Reshape, Table, Tensor, Transpose
 from quant.importers.onnx_model import OnnxModel, OnnxNode, require
 from quant.importers.onnx_rules import dequantize, quantize
-from quant.importers.onnx_walk import Shape, Walk
+from quant.importers.onnx_walk import Shape, Walk, axis_of
 
 Array = NDArray[Any]
 Ints = NDArray[np.int64]
@@ -113,7 +113,18 @@ class Waiting:
     operands: tuple[Any, ...]
 
 
-Held = Given | Codes | Real | Weights | Scaled | Curve | Waiting
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """A real value that is moved, or pooled by maxima, before it is quantized.
+
+    Quantizing keeps order and works element by element, so that codes can be moved in place of real values.
+    """
+
+    value: "Given | Scaled | Curve | Waiting"
+    moves: tuple[tuple[OnnxNode, Callable[..., Codes]], ...]
+
+
+Held = Given | Codes | Real | Weights | Scaled | Curve | Waiting | Moved
 
 
 @dataclass(frozen=True)
@@ -201,7 +212,20 @@ class Writer(Walk[Held]):
         if isinstance(value, Codes | Scaled):
             shape = self.parts.tensors[value.name].shape
             return tuple(shape[value.layout.index(axis)] for axis in range(len(shape)))
+        if isinstance(value, Waiting):
+            return self._waiting_shape(value)
         raise ValueError("the shape of a float step is asked for before its result is quantized")
+
+    def _waiting_shape(self, value: Waiting) -> Shape:
+        shapes = [self.sample_of(held) for held in value.operands if isinstance(held, Real)]
+        if value.node.op == "Concat" and len(shapes) == len(value.operands):
+            axis = axis_of(value.node.attrs["axis"], len(shapes[0]) + 1)
+            return tuple(sum(s[i] for s in shapes) if i == axis else d for i, d in enumerate(shapes[0]))
+        if value.node.op == "GlobalAveragePool":
+            return (shapes[0][0], *(1 for _ in shapes[0][1:]))
+        known = value.node.op in ("Add", "Sub", "Mul", "Sum", "Softmax")
+        require(known and bool(shapes), f"asks for the shape of {value.node} before its result is quantized")
+        return tuple(np.broadcast_shapes(*shapes))
 
     def tensor(self, value: Codes | Scaled) -> Tensor:
         """Return the Program tensor of a value."""

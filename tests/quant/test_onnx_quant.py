@@ -148,6 +148,17 @@ OPERATORS: dict[str, tuple[list[Any], dict[str, Array]]] = {
          n("QuantizeLinear", "r sy zy", "y"), n("QLinearLeakyRelu", "g sa za sy zy", "y2", alpha=0.5)],
         {"ix": np.array([1, 0, 1]), "pd": np.array([0, 0, 1, 2, 0, 0, 0, 1])},
     ),
+    "function, then pool": (
+        [n("DequantizeLinear", "a sa za", "r"), n("HardSwish", "r", "t"),
+         n("MaxPool", "t", "p", kernel_shape=[2, 2], strides=[2, 2]), n("Flatten", "p", "f"),
+         n("QuantizeLinear", "f sy zy")], {},
+    ),
+    "shape of a sum": (
+        [n("DequantizeLinear", "a sa za", "r"), n("DequantizeLinear", "b sb zb", "q"), n("Add", "r q", "t"),
+         n("Shape", "t", "s"), n("Slice", "s zero one", "first"), n("Concat", "first rest", "to", axis=0),
+         n("QuantizeLinear", "t sy zy", "u"), n("Reshape", "u to")],
+        {"zero": np.array([0]), "one": np.array([1]), "rest": np.array([-1])},
+    ),
     "product of tensors": (
         [n("Transpose", "b", "t", perm=[0, 1, 3, 2]), n("QLinearMatMul", "a sa za t sb zb sy zy")], {},
     ),

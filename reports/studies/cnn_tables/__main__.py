@@ -29,9 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, help="images to evaluate of each network (default: as committed)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--accelerator", default="edge-32x32")
-    parser.add_argument(
-        "--bit-exact-images", type=int, help="proved per Program, in two batches (as committed)"
-    )
+    parser.add_argument("--bit-exact-images", type=int, help="proved per Program, in two batches (as committed)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--kept", type=Path, default=Path("build/cnn_tables"), metavar="DIR",
                         help="measurements are kept here; run again to go on")  # fmt: skip

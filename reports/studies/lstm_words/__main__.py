@@ -54,6 +54,8 @@ def run_study(args: argparse.Namespace) -> dict[str, Any]:
     if args.windows is not None:
         chosen = [replace(network, windows=args.windows) for network in chosen]
     command = f"python -m reports.studies.lstm_words --data DIR --seed {args.seed} --accelerator {args.accelerator}"
+    if len(chosen) < len(NETWORKS):
+        command += f" --networks {' '.join(network.name for network in chosen)}"
     return {
         "setting": {"command": command, "seed": args.seed, "accelerator": machine(args.accelerator).name},
         "networks": {network.name: measure_network(network, args) for network in chosen},

@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_study(args: argparse.Namespace) -> dict[str, Any]:
     """Return the results with their setting."""
     command = f"python -m reports.studies.transformers --data DIR --seed {args.seed} --accelerator {args.accelerator}"
+    if args.networks != [*BERTS, STORIES]:
+        command += f" --networks {' '.join(args.networks)}"
     tasks: dict[str, Any] = {}
     for name in args.networks:
         tasks |= _llama(args) if name == STORIES else {name: _bert(name, args)}

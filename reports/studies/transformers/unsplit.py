@@ -27,7 +27,8 @@ def _joined(graph: Graph, node: Node) -> Node:
     middle = branch.part == "middle"
     found = [graph.node(f"{branch.layer}.{part}").params for part in PARTS]
     params = {
-        key: np.sum([p[key] for p in found], axis=0, dtype=np.float32) * np.float32(middle) for key in node.params
+        key: np.asarray(np.sum([p[key] for p in found], axis=0), dtype=np.float32) * np.float32(middle)
+        for key in node.params
     }
     members = node.params["weight"].size if middle else 0
     return node.with_params(**params).with_notes(**{BRANCH: replace(branch, members=members)})
