@@ -96,6 +96,11 @@ class Quantized:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
 
+    @property
+    def label(self) -> str:
+        """The recipe's."""
+        return self.recipe.label()
+
     def encode(self, *samples: NDArray[Any]) -> dict[str, NDArray[np.int64]]:
         """Return the Program's input codes for real samples ``[batch, ...]`` in the network's own layout.
 

@@ -4,14 +4,13 @@ from typing import Any
 
 from accelsim.advisor import advise
 from accelsim.config import Accelerator
-from quant.lower import Quantized
-from reports.task import Task
+from reports.task import Integers, Task
 
 SAMPLES = 1
 """Evaluated samples whose running sums are looked at, one by one in the array's order: slow for large networks."""
 
 
-def advice_records(task: Task, quantized: Quantized, accelerator: Accelerator) -> dict[str, dict[str, Any]]:
+def advice_records(task: Task, quantized: Integers, accelerator: Accelerator) -> dict[str, dict[str, Any]]:
     """Return, by layer, widths in bits: ``psum_bits`` and ``bits`` by proof, ``seen_…`` by data, and the ℓ1 bound.
 
     ``psum_bits`` is ``None`` where no sum moves (``os``).

@@ -52,6 +52,8 @@ def _error_text(record: Record) -> str:
 
 def _difference_text(record: Record) -> str:
     accuracy = record["accuracy"]
+    if accuracy["difference"] is None:
+        return ""
     return points(accuracy["difference"]) if accuracy["metric"] in SHARES else f"{accuracy['difference']:+.4f}"
 
 

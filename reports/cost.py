@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 from accelsim.program import Program
 from accelsim.simulate import Result, simulate
 from quant.capture import capture
+from quant.graph import Graph
 from quant.pipeline import quantize_network
 from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions
 from quant.splitquant_storage import as_stored
 from reports.budget import budget_record, choose_recipe
+from reports.files import is_network_file, read_network
 from reports.run import RECORD_VERSION, Machinery
 from reports.sources import find_workload
 from reports.task import TaskOptions
@@ -74,6 +77,8 @@ def _evaluate(program: Program, machinery: Machinery) -> Result:
 
 def lowering(options: TaskOptions) -> Callable[[Recipe], Program]:
     """Return a function from recipes to a network's Program without values."""
+    if is_network_file(options.network):
+        return _lowering_file(options)
     workload = find_workload(options.network, options.data, trust=options.trust)
     module = workload.build(options.data, options.seed, cache=options.cache, weights=options.weights)
     x = _calibration(workload, options)
@@ -82,6 +87,18 @@ def lowering(options: TaskOptions) -> Callable[[Recipe], Program]:
     def lower(recipe: Recipe) -> Program:
         quantized = quantize_network(graph, lambda: [x], recipe, seed=options.seed)
         return replace(as_stored(quantized), name=workload.name).without_values()
+
+    return lower
+
+
+def _lowering_file(options: TaskOptions) -> Callable[[Recipe], Program]:
+    network = read_network(Path(options.network))
+    if not isinstance(network, Graph):
+        return lambda recipe: network.program.without_values()
+    x = _stand_ins(network.inputs[0].shape, options.seed)
+
+    def lower(recipe: Recipe) -> Program:
+        return as_stored(quantize_network(network, lambda: [x], recipe, seed=options.seed)).without_values()
 
     return lower
 

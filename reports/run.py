@@ -23,7 +23,7 @@ from quant.recipe_options import QuantOptions
 from quant.splitquant_storage import as_stored
 from reports.advice import advice_records
 from reports.budget import budget_record, choose_recipe
-from reports.task import Evaluation, Task, TaskOptions, evaluate, load_task
+from reports.task import Evaluation, Integers, Task, TaskOptions, evaluate, load_task
 from reports.timeline import write_timeline
 from reports.toggles import toggle_record
 from reports.witness import Witness, check_bit_exact
@@ -133,7 +133,10 @@ def run_task(task: Task, options: RunOptions, quantized: Quantized | None = None
     """Run an already captured network, or one that was quantized before (by the same recipe)."""
     machinery, engine = options.machinery, options.engine
     budget = None
-    if quantized is None:
+    integers: Integers | None = quantized or task.integers
+    if task.integers is not None and options.recipe != QuantOptions():
+        raise ValueError(f"{task.workload.name} came as integers; leave the quantization options out")
+    if integers is None:
         seed = options.task.seed
 
         def quantize(recipe: Recipe) -> Quantized:
@@ -142,19 +145,20 @@ def run_task(task: Task, options: RunOptions, quantized: Quantized | None = None
         recipe, budget = choose_recipe(
             options.recipe, lambda plain: quantize(plain).program, options.machinery.accelerator
         )
-        quantized = quantize(recipe)
+        integers = quantized = quantize(recipe)
+    program = integers.program
     cost = simulate(
-        as_stored(quantized),
+        program if quantized is None else as_stored(quantized),
         machinery.accelerator,
         machinery.technology,
         batch=machinery.batch,
         timing_mode=machinery.timing_mode,
     ).to_json()
-    write_timeline(quantized.program, machinery)
+    write_timeline(program, machinery)
     start = time.perf_counter()
     evaluation = evaluate(
         task,
-        quantized,
+        integers,
         machinery.accelerator,
         engine=engine.name,
         threads=engine.threads,
@@ -162,10 +166,10 @@ def run_task(task: Task, options: RunOptions, quantized: Quantized | None = None
     )
     executed_s = time.perf_counter() - start
     witness = check_bit_exact(
-        task, quantized, machinery.accelerator, evaluation, images=engine.bit_exact_images, engine=engine.name
+        task, integers, machinery.accelerator, evaluation, images=engine.bit_exact_images, engine=engine.name
     )
-    layers = _layers(cost.pop("layers"), quantized, machinery.accelerator, evaluation)
-    advice = advice_records(task, quantized, machinery.accelerator)
+    layers = _layers(cost.pop("layers"), integers, machinery.accelerator, evaluation)
+    advice = advice_records(task, integers, machinery.accelerator)
     layers = [layer | {"accumulator_advice": advice.get(layer["name"])} for layer in layers]
     record = (
         {"record_version": RECORD_VERSION, "network": task.workload.name, "images": len(task.evaluated)}
@@ -173,10 +177,10 @@ def run_task(task: Task, options: RunOptions, quantized: Quantized | None = None
         | _witness_record(witness)
         | {"overflowed_outputs": sum(item.differing for item in evaluation.overflow.values())}
         | cost
-        | describe_setting(options, quantized)
+        | describe_setting(options, integers)
         | budget_record(budget)
         | {"calibration_images": len(task.calibrated), "origin": task.workload.origin}
-        | toggle_record(task, quantized, machinery.accelerator, machinery.technology, engine.toggles)
+        | toggle_record(task, integers, machinery.accelerator, machinery.technology, engine.toggles)
         | {"executed_s": executed_s, "layers": layers}
     )
     return RunReport(record)
@@ -185,31 +189,34 @@ def run_task(task: Task, options: RunOptions, quantized: Quantized | None = None
 def accuracy_record(task: Task, evaluation: Evaluation) -> dict[str, Any]:
     """Return float and integer figures of the metric on the same samples, with standard errors.
 
-    ``difference`` is integer minus float, its error that of paired samples.
+    ``difference`` is integer minus float, its error that of paired samples; ``None`` where there is no float network.
     """
-    metric, ours, floats = task.metric, evaluation.tallies, task.float_tallies
-    integer, real = metric.value(ours), metric.value(floats)
-    return {
-        "metric": metric.name,
-        "higher_is_better": metric.higher_is_better,
+    metric, ours = task.metric, evaluation.tallies
+    integer = metric.value(ours)
+    record = {"metric": metric.name, "higher_is_better": metric.higher_is_better, "float": None, "integer": integer}
+    record |= {"standard_error": metric.standard_error(ours), "float_standard_error": None}
+    record |= {"difference": None, "difference_standard_error": None}
+    if task.integers is not None:
+        return record
+    floats = task.float_tallies
+    real = metric.value(floats)
+    return record | {
         "float": real,
-        "integer": integer,
-        "standard_error": metric.standard_error(ours),
         "float_standard_error": metric.standard_error(floats),
         "difference": integer - real,
         "difference_standard_error": metric.paired_error(ours, floats),
     }
 
 
-def describe_setting(options: RunOptions, quantized: Quantized) -> dict[str, Any]:
+def describe_setting(options: RunOptions, integers: Integers) -> dict[str, Any]:
     """Return what identifies a run: recipe, machine, samples, Program."""
     return {
-        "recipe": quantized.recipe.label(),
+        "recipe": integers.label,
         "accelerator": options.machinery.accelerator.name,
         "accelerator_description": options.machinery.accelerator.model_dump(mode="json"),
         "engine": options.engine.name,
         "seed": options.task.seed,
-        "program_digest": quantized.program.digest(),
+        "program_digest": integers.program.digest(),
     }
 
 
@@ -223,12 +230,12 @@ def _witness_record(witness: Witness) -> dict[str, Any]:
 
 
 def _layers(
-    priced: list[dict[str, Any]], quantized: Quantized, accelerator: Accelerator, evaluation: Evaluation
+    priced: list[dict[str, Any]], integers: Integers, accelerator: Accelerator, evaluation: Evaluation
 ) -> list[dict[str, Any]]:
     """Add to every priced layer what happened in its registers and to its weights."""
-    program = quantized.program
+    program = integers.program
     rules = accumulations(program, accelerator)
-    info = {layer.name: layer for layer in quantized.layers}
+    info = {layer.name: layer for layer in integers.layers} if isinstance(integers, Quantized) else {}
     ops = {op.name: op for op in program.ops}
     for layer in priced:
         op, seen = ops.get(layer["name"]), evaluation.overflow.get(layer["name"])

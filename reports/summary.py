@@ -85,16 +85,21 @@ def run_summary(record: Record) -> str:
     metric = accuracy["metric"]
     head = [
         ("network", f"{record['network']}, {record['recipe']}"),
-        (
-            metric_name(metric),
-            f"{metric_text(metric, accuracy['integer'])} in integers, {metric_text(metric, accuracy['float'])} in "
-            f"float, {difference_text(metric, accuracy['difference'], accuracy['difference_standard_error'])}, "
-            f"{grouped(record['images'])} images",
-        ),
+        (metric_name(metric), f"{accuracy_text(accuracy)}, {grouped(record['images'])} images"),
         ("bit-exact", bit_exact_text(record)),
         ("overflowed outputs", grouped(record["overflowed_outputs"])),
     ]
     return "\n\n".join([format_pairs([*head, *_machine_pairs(record)]), layer_table(record, True), _closing(record)])
+
+
+def accuracy_text(accuracy: Record) -> str:
+    """Return the integer figure, beside the float one where there is one."""
+    metric = accuracy["metric"]
+    integer = f"{metric_text(metric, accuracy['integer'])} in integers"
+    if accuracy["float"] is None:
+        return integer
+    against = difference_text(metric, accuracy["difference"], accuracy["difference_standard_error"])
+    return f"{integer}, {metric_text(metric, accuracy['float'])} in float, {against}"
 
 
 def bit_exact_text(record: Record) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,12 +15,13 @@ from numpy.typing import NDArray
 
 from accelsim.config import Accelerator
 from accelsim.execute import Execution, execute
+from accelsim.program import Program
 from accelsim.reference import OverflowMap
 from accelsim.register import execute_register
 from quant.capture import capture
 from quant.graph import Graph
-from quant.lower import Quantized
 from quant.run import predict
+from reports.files import file_workload, is_network_file, read_network
 from reports.progress import progress, progress_share
 from reports.sources import find_workload
 from workloads import METRICS, Metric, Samples, Workload, split
@@ -83,19 +85,35 @@ class Task:
     ----------
     workload
         Where it comes from.
-    graph
-        As captured, float.
+    captured
+        Float graph; ``None`` for a network that came as integers.
     samples
         All samples there are.
     calibrated, evaluated
         Indices into `samples`; no sample is in both.
+    integers
+        A network that came as integers.
     """
 
     workload: Workload
-    graph: Graph
+    captured: Graph | None
     samples: Samples
     calibrated: NDArray[np.int64]
     evaluated: NDArray[np.int64]
+    integers: "Integers | None" = None
+
+    @property
+    def graph(self) -> Graph:
+        """The float graph.
+
+        Raises
+        ------
+        ValueError
+            For a network that came as integers.
+        """
+        if self.captured is None:
+            raise ValueError(f"{self.workload.name} came as integers (got no float network); give a float one")
+        return self.captured
 
     @property
     def metric(self) -> Metric:
@@ -108,7 +126,8 @@ class Task:
 
     def chunks(self) -> Iterator[tuple[NDArray[np.generic], NDArray[np.generic]]]:
         """Yield the evaluated (inputs, labels) in order, few enough at a time to fit in memory."""
-        outputs = int(np.prod(self.graph.shapes[self.graph.outputs[0]]))
+        graph = self.captured
+        outputs = 1 if graph is None else int(np.prod(graph.shapes[graph.outputs[0]]))
         size = max(1, min(512, CHUNK_VALUES // int(np.prod(self.workload.input_shape)), CHUNK_OUTPUTS // outputs))
         for part in _parts(self.evaluated, size):
             yield self.samples.batch(part), self.samples.labels(part)
@@ -122,6 +141,43 @@ class Task:
                 tallies.append(self.metric.tally(predict(self.graph, x, CALIBRATION_BATCH), y))
                 advance(len(y))
         return np.concatenate(tallies)
+
+
+class Integers(Protocol):
+    """A network as integers, quantized by us or before: what executing and judging it needs."""
+
+    @property
+    def program(self) -> Program:
+        """What is executed."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """How it was quantized, in short."""
+        ...
+
+    def encode(self, *inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Return codes by Program input for real samples."""
+        ...
+
+    def decode(self, outputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float64]]:
+        """Return real outputs from the Program's."""
+        ...
+
+
+def _load_file(options: TaskOptions) -> Task:
+    path = Path(options.network)
+    if options.weights is not None:
+        raise ValueError(f"{path} holds its own weights (got --weights {options.weights}); leave that out")
+    network = read_network(path)
+    workload = file_workload(path, network, options.data)
+    samples = workload.samples(options.data)
+    if isinstance(network, Graph):
+        return Task(workload, network, samples, *split(samples, options.images, options.calib, options.seed))
+    # integers need no calibration: all samples may be evaluated
+    places = np.arange(len(samples))
+    chosen = places if options.images is None else np.random.default_rng(options.seed).permutation(places)
+    return Task(workload, None, samples, places[:0], np.sort(chosen[: options.images]), network)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +208,8 @@ def load_task(options: TaskOptions) -> Task:
         For an unknown network (the closest names are listed), missing or damaged files, no samples to evaluate, NaN
         weights, or operations that cannot be captured.
     """
+    if is_network_file(options.network):
+        return _load_file(options)
     workload = find_workload(options.network, options.data, trust=options.trust)
     with progress_share(f"training {workload.name}") as share:
         module = workload.build(
@@ -166,7 +224,7 @@ def load_task(options: TaskOptions) -> Task:
 
 def evaluate(
     task: Task,
-    quantized: Quantized,
+    quantized: Integers,
     accelerator: Accelerator | None,
     *,
     engine: str = "functional",
@@ -190,7 +248,7 @@ def evaluate(
     """
     tallies, kept, held = [], [], 0
     overflow: dict[str, OverflowMap] = {}
-    with progress(quantized.recipe.label(), len(task.evaluated)) as advance:
+    with progress(quantized.label, len(task.evaluated)) as advance:
         for x, y in task.chunks():
             run = run_engine(quantized, x, accelerator, engine=engine, threads=threads, advance=advance)
             tallies.append(task.metric.tally(quantized.decode(run.outputs)[0], y))
@@ -203,7 +261,7 @@ def evaluate(
 
 
 def run_engine(
-    quantized: Quantized,
+    quantized: Integers,
     x: NDArray[np.generic],
     accelerator: Accelerator | None,
     *,

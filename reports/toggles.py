@@ -6,12 +6,11 @@ from accelsim.config import Accelerator
 from accelsim.simulate import default_technology
 from accelsim.technology import Technology
 from accelsim.toggle_energy import toggle_energy
-from quant.lower import Quantized
-from reports.task import Task
+from reports.task import Integers, Task
 
 
 def toggle_record(
-    task: Task, quantized: Quantized, accelerator: Accelerator, technology: Technology | None, samples: int
+    task: Task, quantized: Integers, accelerator: Accelerator, technology: Technology | None, samples: int
 ) -> dict[str, Any]:
     """Return PE energy per sample in pJ, total and by layer; nothing where no samples are asked for.
 

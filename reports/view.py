@@ -144,6 +144,14 @@ def band_text(figure: float, text: Callable[[float], str]) -> str:
     return f"{text(figure / 2)} to {text(2 * figure)}"
 
 
+def _samples_text(record: Record) -> str:
+    accuracy = record["accuracy"]
+    if accuracy["float"] is None:
+        return f"on {grouped(record['images'])} samples"
+    real = metric_text(accuracy["metric"], accuracy["float"])
+    return f"float {real} on the same {grouped(record['images'])} samples"
+
+
 def tiles(record: Record) -> list[Tile]:
     """Return the headline of a run."""
     found = []
@@ -154,7 +162,7 @@ def tiles(record: Record) -> list[Tile]:
             Tile(
                 metric_name(metric),
                 metric_text(metric, accuracy["integer"]),
-                f"float {metric_text(metric, accuracy['float'])} on the same {grouped(record['images'])} samples",
+                _samples_text(record),
             ),
             Tile(
                 "Bit-exact",
@@ -181,7 +189,9 @@ def accuracy_figure(records: Sequence[Record], labels: Sequence[str]) -> Markup:
     """Return the float network and one or several integer ones with their intervals."""
     first = records[0]["accuracy"]
     metric = first["metric"]
-    points = [Point("float", first["float"], first["float_standard_error"], key="float")]
+    points = []
+    if first["float"] is not None:
+        points.append(Point("float", first["float"], first["float_standard_error"], key="float"))
     points += [
         Point(label, r["accuracy"]["integer"], r["accuracy"]["standard_error"])
         for r, label in zip(records, labels, strict=True)
@@ -201,6 +211,8 @@ def _axis_text(metric: str, value: float) -> str:
 def accuracy_sentence(record: Record) -> str:
     """Return what the figures say about integer against float."""
     a = record["accuracy"]
+    if a["float"] is None:
+        return "The network came as integers; there is no float network to compare with."
     difference = difference_text(a["metric"], a["difference"], a["difference_standard_error"])
     reach = DEVIATIONS * a["difference_standard_error"]
     verdict = "within noise" if abs(a["difference"]) <= reach else "beyond noise"

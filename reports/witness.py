@@ -16,9 +16,8 @@ from accelsim.config import Accelerator
 from accelsim.execute import Execution, accumulations
 from accelsim.program import Op, Program
 from quant import oracle
-from quant.lower import Quantized
 from reports.progress import progress
-from reports.task import Evaluation, Task, run_engine
+from reports.task import Evaluation, Integers, Task, run_engine
 
 Codes = Mapping[str, NDArray[Any]]
 
@@ -52,7 +51,7 @@ class Witness:
 
 def check_bit_exact(
     task: Task,
-    quantized: Quantized,
+    quantized: Integers,
     accelerator: Accelerator,
     evaluation: Evaluation,
     *,
