@@ -35,7 +35,7 @@ class Network:
     calib: int
 
 
-NETWORKS = (Network(name="char-lstm", windows=500, calib=128), Network(name="wikitext2-lstm", windows=100, calib=64))
+NETWORKS = (Network(name="char-lstm", windows=500, calib=128), Network(name="wikitext2-lstm", windows=60, calib=64))
 
 
 @dataclass(frozen=True)
