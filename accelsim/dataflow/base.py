@@ -231,6 +231,11 @@ def lane_dtype(bound: int, bits: int, exact_width: bool) -> type[np.integer[Any]
     return np.int32 if fits else np.int64
 
 
+def half_of(bound: int) -> int:
+    """Return half of a range that holds every sum up to `bound` and whose lanes do: none ever leaves it."""
+    return 1 << 31 if bound < 1 << 31 else 1 << 62
+
+
 def ceil_div(value: int, step: int) -> int:
     """Return ``value / step`` rounded up.
 

@@ -8,12 +8,15 @@ is one LLVM instruction on the lanes' own type. Kernels in other files inline it
 edits here: clear the caches (`__pycache__`) after changing this file.
 """
 
+# mypy: disable-error-code="no-untyped-def"
+
 from typing import Any
 
+import numpy as np
 from numba import config, njit, types
 from numba.extending import intrinsic
 
-compiled: Any = njit(cache=True, _nrt=False, forceinline=True)  # type: ignore[call-overload]
+compiled: Any = njit(cache=True, _nrt=False)  # type: ignore[call-overload]
 """Decorator of kernels that allocate nothing."""
 
 
@@ -34,3 +37,24 @@ def _flips_in_python(old: Any, new: Any, mask: Any) -> int:
 
 flips = _flips_in_python if config.DISABLE_JIT else _flips  # type: ignore[attr-defined]
 """``flips(old, new, mask)``: bits in which two integers of one width differ, under a mask of that width."""
+
+
+@compiled
+def distance(old, new, mask):
+    """Return in how many bits two lines of integers of 32 bits differ, under a mask; at most 2^26 integers.
+
+    Kernels hand in slices: LLVM cannot vectorise ``values[at + i]``, whose index numba lets count from the end.
+    """
+    ones = np.int32(0)
+    for i in range(new.size):
+        ones = np.int32(ones + np.int32(flips(old[i], new[i], mask)))
+    return ones
+
+
+@compiled
+def zeros_in(values):
+    """Return how many of a line of integers are zero."""
+    zeros = np.int32(0)
+    for i in range(values.size):
+        zeros = np.int32(zeros + np.int32(values[i] == 0))
+    return zeros

@@ -24,11 +24,12 @@ from accelsim.dataflow.base import (
     ceil_div,
     check_mode,
     fold_table,
+    half_of,
     lane_dtype,
 )
-from accelsim.dataflow.lanes import aligned, pitch
+from accelsim.dataflow.lanes import aligned, pitch, variant
 from accelsim.dataflow.os_toggles import toggles
-from accelsim.dataflow.tiles import by_columns, by_rows, largest, largest_sums
+from accelsim.dataflow.tiles import by_columns, largest_sums, lines
 
 
 def folds(gemm: Gemm, array: ArrayShape, stream_tile: int | None = None) -> NDArray[Any]:
@@ -104,7 +105,7 @@ class Layout:
     Parameters
     ----------
     x, w
-        int32 ``[tile, t, x pitch]``, lane by lane within a row, and ``[tile, (t, lane), pitch]``, zeros around them.
+        int32 ``[m, x pitch]``, zeros up to whole folds, and ``[tile, (t, lane), pitch]``, zeros around them.
     bias, bias_events
         int64 ``[n]``: what the sums start with, and overflows on the way.
     rule
@@ -126,15 +127,17 @@ def lay_out(job: Job) -> Layout:
     rules, operands = job.accumulation, job.operands
     array, gemm = job.array, operands.gemm
     depth = ceil_div(gemm.k, array.products_per_pe) * array.products_per_pe
-    x = by_rows(operands.a, array.rows, depth, array.products_per_pe)
-    w = by_columns(operands.w, array.cols, depth)
+    x, reach = lines(operands.a, ceil_div(gemm.m, array.rows) * array.rows, depth)
+    w, largest = by_columns(operands.w, array.cols, depth)
     bias = np.zeros(gemm.n, np.int64) if operands.bias is None else operands.bias.astype(np.int64)
     held, overflowed = apply_overflow(bias, rules.acc_bits, rules.acc_overflow)
-    reach = largest(x)
-    total = reach * largest_sums(w, depth)[1] + int(np.abs(bias).max())
+    extra = int(np.abs(bias).max())
+    total = reach * largest * gemm.k + extra
+    if total >> min(31, rules.acc_bits - 1):
+        total = reach * largest_sums(w, depth)[1] + extra
     half = 1 << (rules.acc_bits - 1)
     safe = total < half
-    product = reach * largest(w) * array.products_per_pe
+    product = reach * largest * array.products_per_pe
     bound = total if safe else half + product
     if bound >= 1 << 62:
         raise ValueError("run_gemm: exact sums must fit 62 bits; narrow the operands or the accumulators")
@@ -155,32 +158,30 @@ def register(job: Job, activity: bool = False) -> RegisterRun:
     layout, array, gemm = lay_out(job), job.array, job.operands.gemm
     dtype = lane_dtype(layout.bound, job.accumulation.acc_bits, bool(layout.rule) or activity)
     shape = _shape(job, layout, activity)
-    table = folds(gemm, array, job.stream_tile)
-    plan = np.stack([table[name] for name in ("m0", "length", "m0", "m1", "n0", "n1", "n0")], axis=1)
-    plan[:, 0] = plan[:, 0] // array.rows * plan[:, 1]
-    plan[:, 6] = plan[:, 6] // array.cols * plan[:, 1]
     tiles = ceil_div(gemm.m, array.rows), ceil_div(gemm.n, array.cols)
     bias = np.zeros(tiles[1] * array.cols, dtype=dtype)
     bias[: gemm.n] = layout.bias
     wires = aligned(tiles[1] * shape.pitch, dtype).reshape(tiles[1], -1)
     wires[:, : array.cols] = bias.reshape(tiles[1], -1)
     padded = tiles[0] * array.rows, tiles[1] * array.cols
-    data = kernel.Data(
-        lines_x=layout.x.reshape(-1),
-        lines_w=layout.w.reshape(-1),
-        bias=wires.reshape(-1),
-        outputs=np.zeros(padded, dtype=np.int64),
-        events=np.zeros(padded, dtype=np.int64),
+    data = kernel.Operands(layout.x.reshape(-1), layout.w.reshape(-1))
+    memory = kernel.Memory(wires.reshape(-1), np.empty(padded, dtype=np.int64), np.zeros(padded, dtype=np.int64))
+    edge = kernel.Edge(
+        moving_x=np.zeros(shape.rows * shape.lanes, dtype=np.int32),
+        moving_w=np.zeros(shape.lanes * shape.pitch, dtype=np.int32),
+        zeros=np.zeros(shape.k, dtype=np.int32),
     )
+    plan = _places(job, shape)
     state, tally = np.zeros(kernel.STATE_SIZE, dtype=np.int64), np.zeros(len(kernel.TALLY), dtype=np.int64)
-    started = np.zeros(len(plan), dtype=np.int64)
-    stepped = int(kernel.run(_planes(job, shape, dtype), shape, data, plan, state, started, tally))
+    stepped = int(kernel.run(edge, shape, data, plan, state, np.zeros(len(plan), dtype=np.int64), tally))
+    act = variant(shape.rule, activity, dtype is np.int32 and shape.lanes == 1)
+    kernel.add_up(act, _planes(job, shape, dtype), shape, data, memory, plan, tally)
     used = (slice(0, gemm.m), slice(0, gemm.n))
     return RegisterRun(
-        outputs=data.outputs[used].copy(),
+        outputs=np.ascontiguousarray(memory.outputs[used]),
         cycles=stepped,
         hop_events=np.zeros((gemm.m, gemm.n), dtype=np.int64),
-        accumulator_events=data.events[used] + layout.bias_events,
+        accumulator_events=memory.events[used] + layout.bias_events,
         toggles=_toggles(tally) if activity else None,
         counts=_counts(job, tally) if activity else None,
     )
@@ -195,33 +196,42 @@ def _shape(job: Job, layout: Layout, activity: bool) -> kernel.Shape:
         depth=array.pipeline_depth,
         banks=job.banks,
         pitch=pitch(array.cols),
-        x_pitch=pitch(array.rows * array.products_per_pe),
+        x_pitch=layout.x.shape[1],
         k=job.operands.gemm.k,
         rule=layout.rule,
-        half=1 << (job.accumulation.acc_bits - 1) if layout.rule else 0,
+        half=1 << (job.accumulation.acc_bits - 1) if layout.rule else half_of(layout.bound),
+        mask_x=(1 << job.operands.act_bits) - 1,
+        mask_w=(1 << job.operands.weight_bits) - 1,
         activity=activity,
     )
 
 
+def _places(job: Job, shape: kernel.Shape) -> NDArray[np.int64]:
+    """Return the folds as the engine wants them: where their operands and outputs are."""
+    table = folds(job.operands.gemm, job.array, job.stream_tile)
+    m0, n0, length, tile = table["m0"], table["n0"], table["length"], table["n0"] // shape.cols
+    columns = (
+        m0 * shape.x_pitch,
+        length,
+        table["rows_used"],
+        table["cols_used"],
+        tile * length * shape.lanes * shape.pitch,
+        tile * shape.pitch,
+        m0,
+        n0,
+    )
+    return np.stack(columns, axis=1)
+
+
 def _planes(job: Job, shape: kernel.Shape, dtype: type[np.integer[Any]]) -> kernel.Planes:
     """Allocate the registers, all zero: the state after reset."""
-    cells, size = shape.rows * shape.pitch, shape.lanes * shape.pitch
-    sums, bits = shape.banks * cells + 2 * shape.pitch, job.accumulation.acc_bits
-    mask, mask_x, mask_w = aligned(shape.pitch, dtype), aligned(shape.x_pitch, np.int32), aligned(size, np.int32)
+    size, bits = (shape.banks * shape.rows + 1) * shape.pitch, job.accumulation.acc_bits
+    mask = aligned(shape.pitch, dtype)
     mask[:] = (1 << bits) - 1 if bits < 8 * mask.itemsize else -1
-    mask_x[:], mask_w[:] = (1 << job.operands.act_bits) - 1, (1 << job.operands.weight_bits) - 1
     return kernel.Planes(
-        sums=aligned(sums, dtype),
-        events=aligned(sums, dtype),
-        edge_x=aligned(kernel.edge_rows(shape.rows) * shape.x_pitch, np.int32),
-        edge_w=aligned(kernel.edge_rows(shape.rows) * size, np.int32),
-        moving_x=aligned(2 * shape.x_pitch, np.int32),
-        moving_w=aligned(2 * size, np.int32),
-        products=aligned(shape.depth * cells + shape.pitch, dtype),
-        ones=np.ones(1, dtype=np.int32),
+        sums=aligned(size, dtype),
+        events=aligned(size, dtype),
         mask=mask,
-        mask_x=mask_x,
-        mask_w=mask_w,
     )
 
 

@@ -1,8 +1,8 @@
 """Register-level engine of the output-stationary array.
 
-Contract. ``lines_x[tile, t, (row, lane)]`` enters at the left and moves right, ``lines_w[tile, t, (lane, column)]``
-enters at the top and moves down, both skewed; sums stay in the PEs. In every cycle PE (r, c), with registers for either
-moving operand and one or two (ping-pong) sums,
+Contract. ``x[row, (t, lane)]`` enters at the left and moves right, ``w[(t, lane), column]`` enters at the top and moves
+down, both skewed; sums stay in the PEs. In every cycle PE (r, c), with registers for either moving operand and one or
+two (ping-pong) sums,
 
 * multiplies what arrives from the left with what arrives from above;
 * at the clock edge passes both on, and its sum takes rule(sum + product). At a fold's first product the PE takes the
@@ -15,24 +15,27 @@ puts out the sum of row rows - 1 - j, and the rows below j take from above. Fold
 ``isolated`` has one sum per PE: the next fold starts when the last sum has left. ``overlapped`` has two: the next fold
 starts when the last element is in and the bias wires and drain chains, busy for `rows` cycles, are free.
 
-Time. All that a column does, the column to its right does one cycle later, on the same activations. So a *step* is one
-clock edge of every PE, column c in cycle step + c: a row of PEs is then a vector that shares one activation. In the
-cols - 1 cycles after the last step columns finish one by one, and no register changes.
+Time. What a PE does, the PEs to its right and below do one cycle later, on the same operands. So a *step* is one clock
+edge of every PE, PE (r, c) in cycle step + r + c (its adder d - 1 later still): in a step an element of every row meets
+one of every column, and the sum register of PE (r, c) takes in step n what it holds in cycle n + r + c + d. The drain
+comes behind the last of these cycles, and ends before the bank's next fold comes. No cycle is computed but the last:
+steps end with the last element, and its sum leaves after the skew, the adder and the drain.
 
-The moving registers are kept as what entered: ``edge_x`` and ``edge_w`` have it newest at row `place`, so that row r's
-registers take ``edge_x[place - r, r]`` and ``edge_w[place - r]``. Sums are held and clocked, one by one; a PE between
-two folds adds zero, which is left out. What an operand does to the moving registers is counted when it enters: it
-passes all of its row or column.
+Sums are clocked one by one, in `lanes.stayed`. Registers that only shift are kept as what went into them: in step t row
+r's activation registers take ``x[r, t]`` and column c's weight registers ``w[t, c]``; row r's sum registers hold, after
+drain step j < r, the sum of row r - 1 - j. What an operand does to the moving registers is counted once for all that it
+passes.
 """
 
 # mypy: disable-error-code="no-untyped-def"
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.dataflow.jit import compiled
-from accelsim.dataflow.lanes import LANES, clock, copy
+from accelsim.dataflow.jit import compiled, distance, flips, zeros_in
+from accelsim.dataflow.lanes import CHAINS, LANES, stayed, stayed_one
 
 TALLY = (
     "activation_toggles",
@@ -53,25 +56,33 @@ _X_TOGGLES, _W_TOGGLES, _SUM_TOGGLES, _MACS = 0, 1, 2, 3
 _ZERO_X, _ZERO_W, _ZERO_EITHER, _X_WRITES, _W_WRITES, _SUM_WRITES = 4, 5, 6, 7, 8, 9
 _X_READS, _W_READS, _OUTPUT_WRITES = 10, 11, 12
 
-_STEP, _BEGUN, _ADDING, _DRAINING, _PLACE = range(5)
-STATE_SIZE = 5
-"""state[.] = step, folds begun, then the first fold still adding and draining, and the newest row of the edges."""
+_STEP, _BEGUN = range(2)
+STATE_SIZE = 2
+"""state[.] = step, folds begun."""
+
+_X, _LENGTH, _ROWS, _COLUMNS, _W, _BIAS, _M0, _N0 = range(8)
+"""folds[f, .] = place of its activations, steps, rows and columns in use, places of its weights and biases, and its
+first row and column of the outputs."""
+
+
+PART = 1 << 16
+"""Elements whose toggles are summed up in 32 bits."""
 
 
 class Planes(NamedTuple):
-    """The array's registers, flat, rows of `pitch` columns."""
+    """The sum registers, flat, rows of `pitch` columns."""
 
-    sums: NDArray[Any]  # [banks * rows + 2, pitch]: the sum registers by bank, what the bias wires carry, zeros
-    events: NDArray[Any]  # as sums: overflows of the fold so far
-    edge_x: NDArray[Any]  # [edge rows, x pitch]
-    edge_w: NDArray[Any]  # [edge rows, lanes, pitch]
-    moving_x: NDArray[Any]  # [2, x pitch]: what entered last; a row of zeros
-    moving_w: NDArray[Any]  # [2, lanes, pitch]
-    products: NDArray[Any]  # [1 + depth * rows, pitch]: a row of zeros, then by stage what the multipliers put out
-    ones: NDArray[Any]  # [1]
-    mask: NDArray[Any]  # [pitch], of the sums' type: the bits of a sum register
-    mask_x: NDArray[Any]  # [x pitch]
-    mask_w: NDArray[Any]  # [lanes * pitch]
+    sums: NDArray[Any]  # [banks * rows + 1, pitch]: the registers by bank, what the bias wires carry
+    events: NDArray[Any]  # as sums: overflows of the fold
+    mask: NDArray[Any]  # [pitch], of the sums' type: the bits of a register
+
+
+class Edge(NamedTuple):
+    """What the registers that shift are counted by."""
+
+    moving_x: NDArray[Any]  # [rows, lanes]: what entered last, that is column 0's activation registers
+    moving_w: NDArray[Any]  # [lanes, pitch]: likewise row 0's weight registers
+    zeros: NDArray[Any]  # [k]: zeros among a fold's activations
 
 
 class Shape(NamedTuple):
@@ -87,22 +98,24 @@ class Shape(NamedTuple):
     k: int
     rule: int
     half: int
+    mask_x: int
+    mask_w: int
     activity: bool
 
 
-class Data(NamedTuple):
-    """Operands and biases, zeros up to whole folds, all flat; outputs and their overflow map, padded to whole folds."""
+class Operands(NamedTuple):
+    """Operands, zeros up to whole folds, flat."""
 
-    lines_x: NDArray[Any]  # [tile, t, x pitch]
-    lines_w: NDArray[Any]  # [tile, t, lanes, pitch]
-    bias: NDArray[Any]  # [tile, pitch], in range
+    x: NDArray[Any]  # [m, x pitch]
+    w: NDArray[Any]  # [tile, (t, lane), pitch]
+
+
+class Memory(NamedTuple):
+    """What sums start with, by column, in range and flat; outputs and their overflow map, padded to whole folds."""
+
+    bias: NDArray[Any]  # [tile, pitch]
     outputs: NDArray[Any]  # [m, n]
     events: NDArray[Any]  # [m, n]
-
-
-def edge_rows(rows: int) -> int:
-    """Return the rows of operands that the edges keep: their history is moved to the front when they are full."""
-    return 2 * rows + LANES
 
 
 @compiled
@@ -113,7 +126,7 @@ def _control(state, started, folds, shape):
         return
     free = begun == 0
     if begun:
-        since, length = state[_STEP] - started[begun - 1], folds[begun - 1, 1]
+        since, length = state[_STEP] - started[begun - 1], folds[begun - 1, _LENGTH]
         if shape.banks == 2:
             free = since >= length and since >= shape.rows
         else:
@@ -124,188 +137,140 @@ def _control(state, started, folds, shape):
 
 
 @compiled
-def _enter(planes, data, folds, state, started, shape, tally):
-    """Put what enters at the left and the top in this step on the edges: an element of a fold, or zeros."""
-    rows, size, x_pitch = shape.rows, shape.lanes * shape.pitch, shape.x_pitch
-    place, f = state[_PLACE] + 1, state[_BEGUN] - 1
-    if place * size == planes.edge_w.size:
-        copy(planes.edge_x, (place - rows) * x_pitch, planes.edge_x, 0, rows * x_pitch)
-        copy(planes.edge_w, (place - rows) * size, planes.edge_w, 0, rows * size)
-        place = rows
-    state[_PLACE] = place
-    t = state[_STEP] - started[f]
-    if t < folds[f, 1]:
-        copy(data.lines_x, (folds[f, 0] + t) * x_pitch, planes.edge_x, place * x_pitch, x_pitch)
-        copy(data.lines_w, (folds[f, 6] + t) * size, planes.edge_w, place * size, size)
-        if shape.activity:
-            _watch(planes, folds, f, t, state, shape, tally)
-    else:
-        for i in range(x_pitch):
-            planes.edge_x[place * x_pitch + i] = 0
-        for i in range(size):
-            planes.edge_w[place * size + i] = 0
-    if shape.activity:
-        moved = _moved(planes.moving_x, planes.edge_x, place * x_pitch, x_pitch, planes.ones, planes.mask_x)
-        tally[_X_TOGGLES] += moved * shape.cols
-        moved = _moved(planes.moving_w, planes.edge_w, place * size, size, planes.ones, planes.mask_w)
-        tally[_W_TOGGLES] += moved * rows
+def _follow(moving, values, at, lanes, steps, mask):
+    """The registers of one row take the row's elements one after another; return the bits changed in one column."""
+    total, last = np.int64(0), at + (steps - 1) * lanes
+    for i in range(lanes):
+        total += flips(moving[i], values[at + i], mask)
+        moving[i] = values[last + i]
+    for start in range(at, last, PART):
+        end = min(last, start + PART)
+        total += distance(values[start:end], values[start + lanes : end + lanes], mask)
+    return total
 
 
 @compiled
-def _moved(moving, edge, at, size, ones, mask):
-    """Take what has entered; return the bits that it changes."""
-    toggles, walk = 0, (1, size, 0, 0, 0, at, 0, 0, 0)
-    for column in range(0, size, LANES):
-        toggles += clock(0, True, moving, moving, edge, ones, walk, column, mask, 0)
+def _watch(edge, shape, data, fold, tally):
+    """Count what the elements of a fold do to the moving registers and the multipliers."""
+    lanes, rows_used, cols_used, size = shape.lanes, fold[_ROWS], fold[_COLUMNS], shape.lanes * shape.pitch
+    mask_x, mask_w, zeros = np.int32(shape.mask_x), np.int32(shape.mask_w), edge.zeros
+    zero_x, zero_w, both = np.int64(0), np.int64(0), np.int64(0)
+    zeros[:] = 0
+    for r in range(shape.rows):
+        line, moving = fold[_X] + r * shape.x_pitch, edge.moving_x[r * lanes : (r + 1) * lanes]
+        tally[_X_TOGGLES] += _follow(moving, data.x, line, lanes, fold[_LENGTH], mask_x) * shape.cols
+        if r < rows_used:
+            values = data.x[line : line + shape.k]
+            for k in range(shape.k):
+                zeros[k] = np.int32(zeros[k] + np.int32(values[k] == 0))
+    held = edge.moving_w
+    for t in range(fold[_LENGTH]):
+        entered = data.w[fold[_W] + t * size : fold[_W] + (t + 1) * size]
+        tally[_W_TOGGLES] += distance(held, entered, mask_w) * shape.rows
+        held = entered
+    for i in range(size):
+        edge.moving_w[i] = held[i]
+    for k in range(shape.k):
+        line = fold[_W] + k * shape.pitch
+        none = zeros_in(data.w[line : line + cols_used])
+        zero_x += zeros[k]
+        zero_w += none
+        both += np.int64(zeros[k]) * np.int64(none)
+    tally[_MACS] += rows_used * cols_used * shape.k
+    tally[_ZERO_X] += zero_x * cols_used
+    tally[_ZERO_W] += zero_w * rows_used
+    tally[_ZERO_EITHER] += zero_x * cols_used + zero_w * rows_used - both
+    tally[_X_READS] += rows_used * shape.k
+    tally[_W_READS] += cols_used * shape.k
+    tally[_X_WRITES] += rows_used * shape.k * shape.cols
+    tally[_W_WRITES] += cols_used * shape.k * shape.rows
+    tally[_SUM_WRITES] += rows_used * cols_used * fold[_LENGTH]
+
+
+@compiled
+def _rest(edge, shape, tally):
+    """Zeros enter in place of elements."""
+    for i in range(edge.moving_x.size):
+        tally[_X_TOGGLES] += flips(edge.moving_x[i], np.int32(0), np.int32(shape.mask_x)) * shape.cols
+        edge.moving_x[i] = 0
+    for i in range(edge.moving_w.size):
+        tally[_W_TOGGLES] += flips(edge.moving_w[i], np.int32(0), np.int32(shape.mask_w)) * shape.rows
+        edge.moving_w[i] = 0
+
+
+@compiled
+def run(edge, shape, data, folds, state, started, tally):
+    """Step the controller and all registers but the sums to the end of the last fold; return the cycles stepped.
+
+    folds, state and started as above, zero at reset and, with edge and tally, updated in place. The sums are stepped by
+    `add_up`: no control depends on them.
+    """
+    resting, entering = True, 0
+    while state[_BEGUN] < folds.shape[0] or entering:
+        _control(state, started, folds, shape)
+        f = state[_BEGUN] - 1
+        if started[f] == state[_STEP]:
+            entering, resting = folds[f, _LENGTH], False
+            if shape.activity:
+                _watch(edge, shape, data, folds[f], tally)
+        elif entering == 0 and not resting:
+            _rest(edge, shape, tally)
+            resting = True
+        state[_STEP] += 1
+        entering = max(0, entering - 1)
+    _rest(edge, shape, tally)
+    return state[_STEP] + (shape.rows - 1) + (shape.cols - 1) + (shape.depth - 1) + shape.rows
+
+
+@compiled
+def _accumulate(variant, planes, shape, data, memory, fold, bank):
+    """All PEs add the products of a fold, `CHAINS` rows of them at a time; return the toggles."""
+    lanes, pitch, x_pitch, toggles, r = shape.lanes, shape.pitch, shape.x_pitch, 0, 0
+    sums, events, x, w, mask, half = planes.sums, planes.events, data.x, data.w, planes.mask, shape.half
+    wires = shape.banks * shape.rows * pitch
+    for c in range(pitch):
+        sums[wires + c] = memory.bias[fold[_BIAS] + c]
+    while r < shape.rows:
+        line, count = fold[_X] + r * x_pitch, CHAINS if r + CHAINS <= shape.rows else 1
+        for c in range(0, pitch, LANES):
+            place = (bank * shape.rows + r) * pitch + c
+            walk = (fold[_LENGTH], lanes, line, lanes, x_pitch, fold[_W] + c, pitch, wires + c, place, place, c)
+            if count == 1:
+                toggles += stayed_one(variant, sums, events, w, x, walk, mask, half)
+            else:
+                toggles += stayed(variant, sums, events, w, x, walk, mask, half)
+        r += count
     return toggles
 
 
 @compiled
-def _watch(planes, folds, f, t, state, shape, tally):
-    """Count the MACs of the fold's elements of place t, which meet each other in all rows and columns."""
-    rows_used, cols_used = folds[f, 3] - folds[f, 2], folds[f, 5] - folds[f, 4]
-    for lane in range(min(shape.lanes, shape.k - t * shape.lanes)):
-        x, w, zero_x, zero_w = state[_PLACE] * shape.x_pitch + lane, state[_PLACE] * shape.lanes + lane, 0, 0
-        for r in range(rows_used):
-            zero_x += 1 if planes.edge_x[x + r * shape.lanes] == 0 else 0
-        for c in range(cols_used):
-            zero_w += 1 if planes.edge_w[w * shape.pitch + c] == 0 else 0
-        tally[_MACS] += rows_used * cols_used
-        tally[_ZERO_X] += zero_x * cols_used
-        tally[_ZERO_W] += zero_w * rows_used
-        tally[_ZERO_EITHER] += zero_x * cols_used + zero_w * rows_used - zero_x * zero_w
-        tally[_X_READS] += rows_used
-        tally[_W_READS] += cols_used
-        tally[_X_WRITES] += rows_used * shape.cols
-        tally[_W_WRITES] += cols_used * shape.rows
-    tally[_SUM_WRITES] += rows_used * cols_used
-
-
-@compiled
-def _multiply(planes, state, shape):
-    """All multipliers put the exact sum over their lanes into their first stage."""
-    rows, lanes, pitch, last = shape.rows, shape.lanes, shape.pitch, shape.rows - 1
-    target = (1 + state[_STEP] % shape.depth * rows + last) * pitch
-    for lane in range(lanes):
-        source, step = (target, -pitch) if lane else (0, 0)
-        factor = ((state[_PLACE] - last) * lanes + lane) * pitch
-        x = (state[_PLACE] - last) * shape.x_pitch + last * lanes + lane
-        walk = (rows, source, step, target, -pitch, factor, lanes * pitch, x, shape.x_pitch - lanes)
-        for column in range(0, pitch, LANES):
-            clock(0, False, planes.products, planes.events, planes.edge_w, planes.edge_x, walk, column, planes.mask, 0)
-
-
-@compiled
-def _add(planes, part, origin, bank, state, shape, tally):
-    """One clock edge of the sums of a part of the rows, low .. high - 1; origin = (source, source step)."""
-    low, high = part
-    source, step = origin
-    pitch, last, toggles, half = shape.pitch, high - 1, 0, shape.half
-    target = (bank * shape.rows + last) * pitch
-    rule, watched, sums, events, mask = shape.rule, shape.activity, planes.sums, planes.events, planes.mask
-    if shape.lanes == 1 and shape.depth == 1:
-        x = (state[_PLACE] - last) * shape.x_pitch + last
-        factor = (state[_PLACE] - last) * pitch
-        walk = (high - low, source, step, target, -pitch, factor, pitch, x, shape.x_pitch - 1)
-        for column in range(0, pitch, LANES):
-            toggles += clock(rule, watched, sums, events, planes.edge_w, planes.edge_x, walk, column, mask, half)
-    else:
-        factor = (1 + (state[_STEP] + 1) % shape.depth * shape.rows + last) * pitch
-        walk = (high - low, source, step, target, -pitch, factor, -pitch, 0, 0)
-        for column in range(0, pitch, LANES):
-            toggles += clock(rule, watched, sums, events, planes.products, planes.ones, walk, column, mask, half)
-    tally[_SUM_TOGGLES] += toggles
-
-
-@compiled
-def _accumulate(planes, data, folds, f, state, started, shape, tally):
-    """One clock edge of the sums of fold f: a row that its first element has reached starts from the bias."""
-    rows, pitch, bank = shape.rows, shape.pitch, f % shape.banks
-    age = state[_STEP] - started[f] - (shape.depth - 1)
-    low, high = max(0, age - folds[f, 1] + 1), min(rows, age)
-    wires = shape.banks * rows * pitch
-    if age == 0:
-        copy(data.bias, folds[f, 4] // shape.cols * pitch, planes.sums, wires, pitch)
-    if low < high:
-        _add(planes, (low, high), ((bank * rows + high - 1) * pitch, -pitch), bank, state, shape, tally)
-    if 0 <= age < rows:
-        _add(planes, (age, age + 1), (wires, 0), bank, state, shape, tally)
-    if shape.rule and age >= folds[f, 1] - 1:
+def _drain(planes, shape, memory, fold, bank, tally):
+    """The bottom PEs put the sums out, from the last row's on, the PEs above pass them down."""
+    rows, pitch, sums, first = shape.rows, shape.pitch, planes.sums, bank * shape.rows * shape.pitch
+    for r in range(rows):
         for c in range(shape.cols):
-            data.events[folds[f, 2] + low, folds[f, 4] + c] += planes.events[(bank * rows + low) * pitch + c]
-    if age == folds[f, 1] - 1 + rows - 1:
-        state[_ADDING] += 1
+            memory.outputs[fold[_M0] + r, fold[_N0] + c] = sums[first + r * pitch + c]
+    if shape.rule:
+        for r in range(rows):
+            for c in range(shape.cols):
+                memory.events[fold[_M0] + r, fold[_N0] + c] = planes.events[first + r * pitch + c]
+    for r in range(1, rows):
+        passed = np.int32(0)  # row r's sum gives way to row r - 1's here and in all rows below
+        for c in range(pitch):
+            place = first + r * pitch + c
+            passed = np.int32(passed + np.int32(flips(sums[place], sums[place - pitch], planes.mask[c])))
+        tally[_SUM_TOGGLES] += np.int64(passed) * (rows - r)
+        tally[_SUM_WRITES] += (rows - r) * fold[_COLUMNS] if r <= fold[_ROWS] else 0
+    tally[_OUTPUT_WRITES] += fold[_ROWS] * fold[_COLUMNS]
+    for r in range(1, rows):
+        for c in range(pitch):
+            sums[first + r * pitch + c] = sums[first + c]
 
 
 @compiled
-def _drain(planes, data, folds, f, state, started, shape, tally):
-    """The bottom PEs put a sum out, the rows below the drain step take from above."""
-    rows, pitch, bank = shape.rows, shape.pitch, f % shape.banks
-    step = state[_STEP] - started[f] - (folds[f, 1] + rows - 1 + shape.depth - 1)
-    if step < 0:
-        return
-    bottom, zeros, toggles = (bank * rows + rows - 1) * pitch, (shape.banks * rows + 1) * pitch, 0
-    for c in range(shape.cols):
-        data.outputs[folds[f, 2] + rows - 1 - step, folds[f, 4] + c] = planes.sums[bottom + c]
-    walk = (rows - 1 - step, zeros, 0, bottom, -pitch, bottom - pitch, -pitch, 0, 0)
-    for column in range(0, pitch, LANES):
-        sums, events, ones, mask = planes.sums, planes.events, planes.ones, planes.mask
-        toggles += clock(0, shape.activity, sums, events, sums, ones, walk, column, mask, 0)
-    tally[_SUM_TOGGLES] += toggles
-    rows_used, cols_used = folds[f, 3] - folds[f, 2], folds[f, 5] - folds[f, 4]
-    tally[_SUM_WRITES] += max(0, min(rows - 1 - step, rows_used)) * cols_used
-    tally[_OUTPUT_WRITES] += cols_used if rows - 1 - step < rows_used else 0
-    if step == rows - 1:
-        state[_DRAINING] += 1
-
-
-@compiled
-def _step(planes, shape, data, folds, state, started, tally):
-    """One clock edge of every PE."""
-    _enter(planes, data, folds, state, started, shape, tally)
-    if shape.lanes > 1 or shape.depth > 1:
-        _multiply(planes, state, shape)
-    for f in range(state[_ADDING], state[_BEGUN]):
-        _accumulate(planes, data, folds, f, state, started, shape, tally)
-    for f in range(state[_DRAINING], state[_ADDING]):
-        _drain(planes, data, folds, f, state, started, shape, tally)
-    state[_STEP] += 1
-
-
-@compiled
-def _uneventful(folds, state, started, shape):
-    """Return in how many steps from now on nothing happens but that all PEs add one product of one fold."""
-    f, direct = state[_BEGUN] - 1, shape.lanes == 1 and shape.depth == 1
-    age = state[_STEP] - started[f]
-    alone = direct and state[_ADDING] == f and state[_DRAINING] == f and age >= shape.rows
-    return folds[f, 1] - 1 - age if alone else 0
-
-
-@compiled
-def _add_on(planes, shape, data, folds, state, started, tally, steps):
-    """Clock every PE as often as `_uneventful` says."""
-    f = state[_BEGUN] - 1
-    bank = f % shape.banks
-    source = (bank * shape.rows + shape.rows - 1) * shape.pitch
-    for _ in range(steps):
-        _enter(planes, data, folds, state, started, shape, tally)
-        _add(planes, (0, shape.rows), (source, -shape.pitch), bank, state, shape, tally)
-        state[_STEP] += 1
-
-
-@compiled
-def run(planes, shape, data, folds, state, started, tally):
-    """Step the array until the last sum of the last fold has left; return the cycles stepped.
-
-    folds[f] = (first row of lines_x, length, m0, m1, n0, n1, first row of lines_w); state and started as above, zero at
-    reset. Planes, outputs, event map and tally are updated in place.
-    """
-    state[_PLACE] = shape.rows - 1
-    while state[_DRAINING] < folds.shape[0]:
-        _control(state, started, folds, shape)
-        steps = _uneventful(folds, state, started, shape)
-        if steps > 0:
-            _add_on(planes, shape, data, folds, state, started, tally, steps)
-        else:
-            _step(planes, shape, data, folds, state, started, tally)
-    return state[_STEP] + shape.cols - 1
+def add_up(variant, planes, shape, data, memory, folds, tally):
+    """Step all sum registers through the folds and their drains."""
+    for f in range(folds.shape[0]):
+        bank = f % shape.banks
+        tally[_SUM_TOGGLES] += _accumulate(variant, planes, shape, data, memory, folds[f], bank)
+        _drain(planes, shape, memory, folds[f], bank, tally)

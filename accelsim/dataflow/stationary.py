@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.arith import IntArray, apply_overflow
+from accelsim.arith import apply_overflow
 from accelsim.dataflow import stationary_kernel as kernel
 from accelsim.dataflow.base import (
     RULE_CODES,
@@ -27,10 +27,11 @@ from accelsim.dataflow.base import (
     ceil_div,
     check_mode,
     fold_table,
+    half_of,
     lane_dtype,
 )
-from accelsim.dataflow.lanes import aligned, pitch
-from accelsim.dataflow.tiles import by_columns, by_rows, largest, largest_sums
+from accelsim.dataflow.lanes import CHAINS, aligned, pitch, variant
+from accelsim.dataflow.tiles import by_columns, by_rows, largest_sums
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class Layout:
     Parameters
     ----------
     stream
-        int32 ``[t, k]``, zeros up to whole folds.
+        int32 ``[k fold, t, pitch]``, zeros up to whole folds.
     still
         int32 ``[column tile, k, pitch]``, zeros up to whole folds.
     bias, bias_events
@@ -165,18 +166,18 @@ def lay_out(roles: Roles, job: Job) -> Layout:
     """Bring a job into the engine's terms."""
     rules, array, gemm = job.accumulation, job.array, job.operands.gemm
     a, w = job.operands.a, job.operands.w
-    stream = a if roles.weights_stay else w.T
     fold_k = array.rows * array.products_per_pe
     depth = ceil_div(gemm.k, fold_k) * fold_k
-    still = by_columns(w, array.cols, depth) if roles.weights_stay else by_rows(a, array.cols, depth)
+    stream, reach = by_columns(a if roles.weights_stay else w.T, fold_k, getattr(gemm, roles.stream))
+    still, largest = (by_columns if roles.weights_stay else by_rows)(w if roles.weights_stay else a, array.cols, depth)
     bias = np.zeros(gemm.n, np.int64) if job.operands.bias is None else job.operands.bias.astype(np.int64)
     held, overflowed = apply_overflow(bias, rules.acc_bits, rules.acc_overflow)
     plan = folds(roles, gemm, array, job.stream_tile)
     names = (f"{roles.stream}0", "length", "k0", "k1", f"{roles.column}0", f"{roles.column}1")
     table = np.stack([plan[name] for name in names], axis=1).astype(np.int64)
-    sum_rule, memory_rule, sum_bound, bound = _rules(job, largest(stream), still, int(np.abs(bias).max()))
+    sum_rule, memory_rule, sum_bound, bound = _rules(job, (reach, largest), still, int(np.abs(bias).max()))
     return Layout(
-        _padded(stream, depth),
+        stream,
         still,
         held,
         overflowed.astype(np.int64),
@@ -203,52 +204,74 @@ def register(roles: Roles, job: Job, activity: bool = False) -> RegisterRun:
     layout, gemm = lay_out(roles, job), job.operands.gemm
     lanes = lane_dtype(layout.bound, job.accumulation.psum_bits, bool(layout.sum_rule) or activity)
     shape = _shape(roles, job, layout, activity)
-    width = getattr(gemm, roles.column)
-    memory = _memory(layout.bias.astype(lanes), len(layout.stream), width, shape, roles.weights_stay)
-    nothing = aligned(shape.pitch, lanes)
-    data = kernel.Data(
-        stream=layout.stream.reshape(-1),
-        stream_pitch=layout.stream.shape[1],
-        still=layout.still.reshape(-1),
-        still_depth=layout.still.shape[1],
-        memory=memory.reshape(-1),
+    length, width = getattr(gemm, roles.stream), getattr(gemm, roles.column)
+    memory = _memory(layout.bias.astype(lanes), length, width, shape, roles.weights_stay)
+    nothing = np.zeros(1, dtype=lanes)
+    data = kernel.Operands(layout.stream.reshape(-1), layout.still.reshape(-1))
+    seen = kernel.Memory(
+        sums=memory.reshape(-1),
         hop_events=np.zeros_like(memory).reshape(-1) if shape.sum_rule else nothing,
-        memory_events=np.zeros_like(memory).reshape(-1) if shape.memory_rule else nothing,
+        events=np.zeros_like(memory).reshape(-1) if shape.memory_rule else nothing,
     )
-    folds_placed = np.empty((len(layout.table), 7), dtype=np.int64)
-    folds_placed[:, :6] = layout.table
-    folds_placed[:, 6] = layout.table[:, 4] // shape.cols * len(layout.stream) + layout.table[:, 0]
     state, tally = np.zeros(kernel.STATE_SIZE, dtype=np.int64), np.zeros(len(kernel.TALLY), dtype=np.int64)
-    started = np.zeros((2, len(layout.table)), dtype=np.int64)
-    planes = _planes(shape, lanes, job, roles.weights_stay)
-    stepped = int(kernel.run(planes, shape, data, folds_placed, state, started, tally))
+    plan, started = _places(layout, shape, length), np.zeros((2, len(layout.table)), dtype=np.int64)
+    inputs = shape.rows * shape.lanes
+    edge = kernel.Edge(np.zeros(inputs, dtype=np.int32), np.zeros(inputs, dtype=np.int32))
+    stepped = int(kernel.run(edge, shape, data, plan, state, started, tally))
+    act = variant(shape.sum_rule, activity, lanes is np.int32 and shape.lanes == 1)
+    kernel.add_up(act, _planes(shape, lanes, job), shape, data, seen, plan, started, tally)
 
     def by_output(values: NDArray[Any]) -> NDArray[np.int64]:
         if values is nothing:
             return np.zeros((gemm.m, gemm.n), dtype=np.int64)
-        tiles = values.reshape(memory.shape)[:, :, : shape.cols]
-        if roles.weights_stay:
-            return tiles.transpose(1, 0, 2).reshape(gemm.m, -1)[:, : gemm.n].astype(np.int64)
-        return tiles.transpose(0, 2, 1).reshape(-1, gemm.n)[: gemm.m].astype(np.int64)
+        result = np.empty((gemm.m, gemm.n), dtype=np.int64)
+        by_column = result if roles.weights_stay else result.T
+        for tile, c0 in zip(values.reshape(memory.shape), range(0, width, shape.cols), strict=True):
+            by_column[:, c0 : c0 + shape.cols] = tile[:, : min(shape.cols, width - c0)]
+        return result
 
     return RegisterRun(
-        outputs=by_output(data.memory),
+        outputs=by_output(seen.sums),
         cycles=stepped,
-        hop_events=by_output(data.hop_events),
-        accumulator_events=by_output(data.memory_events) + layout.bias_events,
+        hop_events=by_output(seen.hop_events),
+        accumulator_events=_with_bias(by_output(seen.events), layout.bias_events),
         toggles=_toggles(roles, tally) if activity else None,
         counts=_counts(roles, job, tally) if activity else None,
     )
 
 
-def _rules(job: Job, reach: int, still: NDArray[np.int32], bias: int) -> tuple[int, int, int, int]:
-    """Tell which rules can act on streams up to `reach`, and how large a sum can get before a rule acts."""
-    rules, fold_k = job.accumulation, job.array.rows * job.array.products_per_pe
-    fold, total = largest_sums(still, fold_k)
+def _places(layout: Layout, shape: kernel.Shape, length: int) -> NDArray[np.int64]:
+    """Return the folds as the engine wants them: where their operands and sums are."""
+    t0, elements, k0, k1, c0, c1 = layout.table.T
+    tile = c0 // shape.cols
+    columns = (
+        (k0 // (shape.rows * shape.lanes) * length + t0) * shape.edge_pitch,
+        elements,
+        k1 - k0,
+        c1 - c0,
+        (tile * layout.still.shape[1] + k0) * shape.pitch,
+        (tile * length + t0) * shape.pitch,
+    )
+    return np.stack(columns, axis=1)
+
+
+def _with_bias(events: NDArray[np.int64], bias_events: NDArray[np.int64]) -> NDArray[np.int64]:
+    return events + bias_events if bias_events.any() else events
+
+
+def _rules(job: Job, largest: tuple[int, int], still: NDArray[np.int32], bias: int) -> tuple[int, int, int, int]:
+    """Tell which rules can act, and how large a sum can get before one does; largest = of streamed and still operands.
+
+    The magnitudes of the stationary operands are summed up only where the widths alone do not show that all is safe.
+    """
+    rules, fold_k, reach = job.accumulation, job.array.rows * job.array.products_per_pe, largest[0]
+    fold, total = largest[1] * min(fold_k, job.operands.gemm.k), largest[1] * job.operands.gemm.k
+    if max(reach * fold >> min(31, rules.psum_bits - 1), (reach * total + bias) >> min(31, rules.acc_bits - 1)):
+        fold, total = largest_sums(still, fold_k)
     psum_bound, total_bound = reach * fold, reach * total + bias
     hops_safe = psum_bound < 1 << (rules.psum_bits - 1)
     held = psum_bound if hops_safe else 1 << (rules.psum_bits - 1)
-    product = reach * largest(still) * job.array.products_per_pe
+    product = reach * largest[1] * job.array.products_per_pe
     sum_bound = psum_bound if hops_safe else held + product
     memory_bound = total_bound if hops_safe else held * (still.shape[1] // fold_k) + bias
     memory_safe = memory_bound < 1 << (rules.acc_bits - 1)
@@ -276,33 +299,24 @@ def _shape(roles: Roles, job: Job, layout: Layout, activity: bool) -> kernel.Sha
         pitch=pitch(array.cols),
         edge_pitch=pitch(array.rows * array.products_per_pe),
         sum_rule=layout.sum_rule,
-        sum_half=1 << (rules.psum_bits - 1) if layout.sum_rule else 0,
+        sum_half=1 << (rules.psum_bits - 1) if layout.sum_rule else half_of(layout.bound),
         memory_rule=layout.memory_rule,
         memory_half=1 << (rules.acc_bits - 1) if layout.memory_rule else 0,
         still_mask=weight_mask if roles.weights_stay else act_mask,
+        moving_mask=act_mask if roles.weights_stay else weight_mask,
         activity=activity,
     )
 
 
-def _planes(shape: kernel.Shape, lanes: type[np.integer[Any]], job: Job, weights_stay: bool) -> kernel.Planes:
+def _planes(shape: kernel.Shape, lanes: type[np.integer[Any]], job: Job) -> kernel.Planes:
     """Allocate the registers, all zero: the state after reset."""
-    cells, regions, sum_bits = shape.rows * shape.pitch, shape.banks + 1, job.accumulation.psum_bits
-    moving_mask = aligned(shape.edge_pitch, np.int32)
-    moving_mask[:] = (1 << (job.operands.act_bits if weights_stay else job.operands.weight_bits)) - 1
-    moving_mask[shape.rows * shape.lanes :] = 0
+    size, sum_bits = (1 + shape.rows + CHAINS) * shape.pitch, job.accumulation.psum_bits
     mask = aligned(shape.pitch, lanes)
     mask[:] = (1 << sum_bits) - 1 if sum_bits < 8 * mask.itemsize else -1
     return kernel.Planes(
-        sums=aligned(cells + shape.pitch, lanes),
-        events=aligned(cells + shape.pitch, lanes),
-        chain=aligned(regions * cells * shape.lanes, np.int32),
-        edge=aligned(kernel.edge_rows(shape.rows) * shape.edge_pitch, np.int32),
-        moving=aligned(2 * shape.edge_pitch, np.int32),
-        moving_mask=moving_mask,
-        products=aligned(shape.depth * cells + shape.pitch, lanes),
-        ones=np.ones(1, dtype=np.int32),
+        sums=aligned(size, lanes),
+        events=aligned(size, lanes),
         mask=mask,
-        zeros=np.zeros(regions * shape.rows * shape.lanes, dtype=np.int64),
     )
 
 
@@ -354,11 +368,3 @@ def _chunk(length: int, stream_tile: int | None) -> int:
     if stream_tile is not None and stream_tile < 1:
         raise ValueError(f"stream_tile must be >= 1 (got {stream_tile})")
     return length if stream_tile is None else min(stream_tile, length)
-
-
-def _padded(values: IntArray, columns: int) -> NDArray[np.int32]:
-    if values.shape[1] == columns:
-        return np.ascontiguousarray(values, dtype=np.int32)
-    result = np.zeros((len(values), columns), dtype=np.int32)
-    result[:, : values.shape[1]] = values
-    return result

@@ -92,7 +92,8 @@ def toggles(roles: Roles, job: Job) -> Toggles:
     """Return the toggles and zero operands of a GEMM, equal to the register engine's."""
     layout = lay_out(roles, job)
     rows, lanes = job.array.rows, job.array.products_per_pe
-    stream = layout.stream.reshape(len(layout.stream), -1, lanes)
+    stream = np.ascontiguousarray(layout.stream[:, :, : rows * lanes].transpose(1, 0, 2))
+    stream = stream.reshape(len(stream), -1, lanes)
     cols = job.array.cols
     tiles = layout.still[:, :, :cols].transpose(1, 0, 2)
     still = np.ascontiguousarray(tiles).reshape(stream.shape[1], lanes, -1)
@@ -101,7 +102,7 @@ def toggles(roles: Roles, job: Job) -> Toggles:
     stream_mask, still_mask = (act_mask, weight_mask) if roles.weights_stay else (weight_mask, act_mask)
     moving = _moving_toggles(job, stream, layout.table, gaps, stream_mask)
     stationary = _still_toggles(job, still, layout.table, still_mask)
-    zero_moving, zero_still, zero_either = _zero_macs(layout, still)
+    zero_moving, zero_still, zero_either = _zero_macs(layout.table, stream, still)
     return Toggles(
         weight_register_toggles=stationary if roles.weights_stay else moving,
         activation_register_toggles=moving if roles.weights_stay else stationary,
@@ -166,12 +167,15 @@ def _psum_toggles(
     return int(_sum_toggles(stream, still, layout.table, gaps, held, np.zeros_like(held[0]), mask, limits))
 
 
-def _zero_macs(layout: Layout, still_operands: NDArray[np.int32]) -> tuple[int, int, int]:
+def _zero_macs(
+    table: NDArray[np.int64], stream: NDArray[np.int32], still_operands: NDArray[np.int32]
+) -> tuple[int, int, int]:
     """Return how many useful MACs have a zero streamed operand, a zero stationary one, and either."""
     moving = still = both = 0
-    flat = still_operands.reshape(layout.stream.shape[1], -1)
-    for t0, length, k0, k1, c0, c1 in layout.table.tolist():
-        zero_x = (layout.stream[t0 : t0 + length, k0:k1] == 0).sum(axis=0, dtype=np.int64)
+    elements = stream.reshape(len(stream), -1)
+    flat = still_operands.reshape(elements.shape[1], -1)
+    for t0, length, k0, k1, c0, c1 in table.tolist():
+        zero_x = (elements[t0 : t0 + length, k0:k1] == 0).sum(axis=0, dtype=np.int64)
         zero_w = (flat[k0:k1, c0:c1] == 0).sum(axis=1, dtype=np.int64)
         moving += int(zero_x.sum()) * (c1 - c0)
         still += int(zero_w.sum()) * length

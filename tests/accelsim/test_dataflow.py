@@ -17,7 +17,7 @@ from accelsim.arith import OVERFLOW_RULES, Accumulation
 from accelsim.dataflow import DATAFLOWS, ArrayShape, Gemm, Job, Operands, make_job, run_gemm
 from accelsim.dataflow.base import RULE_CODES, lane_dtype
 from accelsim.dataflow.jit import compiled
-from accelsim.dataflow.lanes import CLOCKS, LANES, _in_python
+from accelsim.dataflow.lanes import CHAINS, LANES, _in_python, moved, moved_one, stayed, stayed_one, variant
 
 
 def stepped(name: str, job: Job) -> tuple[naive_array.Stepped, np.ndarray]:
@@ -240,30 +240,60 @@ def test_toggles_count_zero_operands_once() -> None:
         assert [seen[f"zero_{which}macs"] for which in ("activation_", "weight_", "")] == [2, 2, 3], name
 
 
-@pytest.mark.parametrize(("rule", "counted"), CLOCKS)
-@pytest.mark.parametrize("lane", [np.int32, np.int64])
+@compiled
+def _moved(act, sums, events, factors, xs, walk, mask, half):
+    return moved(act, sums, events, factors, xs, walk, mask, half)
+
+
+@compiled
+def _moved_one(act, sums, events, factors, xs, walk, mask, half):
+    return moved_one(act, sums, events, factors, xs, walk, mask, half)
+
+
+@compiled
+def _stayed(act, sums, events, factors, xs, walk, mask, half):
+    return stayed(act, sums, events, factors, xs, walk, mask, half)
+
+
+@compiled
+def _stayed_one(act, sums, events, factors, xs, walk, mask, half):
+    return stayed_one(act, sums, events, factors, xs, walk, mask, half)
+
+
+PLAIN = [(rule, counted, 1, np.int32) for rule in (0, 1, 2) for counted in (False, True)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "counted", "lanes", "lane"),
+    [*PLAIN, *((rule, True, lanes, lane) for rule in (1, 2) for lanes, lane in ((3, np.int32), (2, np.int64)))],
+)
 def test_vector_instructions_mean_what_plain_numpy_says(
-    rule: int, counted: bool, lane: type[np.integer], rng: np.random.Generator
+    rule: int, counted: bool, lanes: int, lane: type[np.integer], rng: np.random.Generator
 ) -> None:
-    clock = CLOCKS[rule, counted]
-
-    @compiled
-    def call(sums, events, factors, xs, walk, column, mask, half):
-        return clock(sums, events, factors, xs, walk, column, mask, half)
-
-    size, half = 6 * LANES, 1 << 11
+    hops, half = 5, 1 << 15
+    size = (1 + hops + CHAINS) * 2 * LANES
     sums, events = rng.integers(-half, half, size).astype(lane), rng.integers(0, 3, size).astype(lane)
-    factors, xs = rng.integers(-128, 128, size).astype(np.int32), rng.integers(-128, 128, 9).astype(np.int32)
-    mask = np.full(2 * LANES, (1 << 12) - 1, dtype=lane)
+    factors = rng.integers(-128, 128, hops * lanes * 2 * LANES).astype(np.int32)
+    xs = rng.integers(-128, 128, CHAINS * hops * lanes + 4).astype(np.int32)
+    mask = np.full(2 * LANES, (1 << 16) - 1, dtype=lane)
     mask[LANES + 5 :] = 0
-    walk = (4, 3 * LANES, -LANES, 4 * LANES, -LANES, 0, LANES, 8, -2)
-    results = []
-    for function in (call, _in_python(rule, counted)):
-        held, met = sums.copy(), events.copy()
-        results.append((function(held, met, factors, xs, walk, LANES, mask, half), held.tolist(), met.tolist()))
-    assert results[0] == results[1]
-    assert (results[0][0] > 0) == counted
-    assert (results[0][2] != events.tolist()) == (rule > 0)
+    for stays, chains, function in (
+        (False, CHAINS, _moved),
+        (False, 1, _moved_one),
+        (True, CHAINS, _stayed),
+        (True, 1, _stayed_one),
+    ):
+        register = 3 * LANES
+        result = register if stays else register + hops * 2 * LANES
+        walk = (hops, lanes, 4, lanes, hops * lanes, LANES, 2 * LANES, LANES, register, result, LANES)
+        results = []
+        for call in (function, _in_python(stays, chains)):
+            held, met = sums.copy(), events.copy()
+            toggles = call(variant(rule, counted, lanes == 1), held, met, factors, xs, walk, mask, half)
+            results.append((toggles, held.tolist(), met.tolist()))
+        assert results[0] == results[1]
+        assert (results[0][0] > 0) == counted
+        assert (results[0][2] != events.tolist()) == (rule > 0)
 
 
 @pytest.mark.parametrize(
