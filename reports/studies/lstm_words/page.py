@@ -18,7 +18,7 @@ ABOUT = {
     ),
     "wikitext2-lstm": (
         "The paper's form, two layers of 650 cells and an embedding of 650, but **trained by our script on the "
-        "validation part of WikiText-2** (214 thousand words, four passes; the training part is not at hand) and "
+        "validation part of WikiText-2** (214 thousand words, three passes; the training part is not at hand) and "
         "**evaluated on the test part**. It knows the 13,777 words of what it was trained on; others count as unknown. "
         "The state starts at zero in each window of 70 words, of which the last 35 count. Its perplexity is therefore "
         "not to be compared with the paper's, only what quantization does to it."
