@@ -1,5 +1,6 @@
 """What both ONNX importers share: going through the operators, with constants and shapes worked out on the way."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -15,7 +16,7 @@ Shape = tuple[int, ...]
 T = TypeVar("T")
 
 
-class Walk(Generic[T]):
+class Walk(ABC, Generic[T]):
     """The state of one import: constants by name, and what stands for every other tensor.
 
     Axis 0 of every tensor that is no constant is the batch; where the file leaves it open it counts as 1, so that
@@ -37,9 +38,9 @@ class Walk(Generic[T]):
                 "export with fixed sizes",
             )
 
+    @abstractmethod
     def shape(self, name: str) -> Shape:
         """Return a tensor's shape, batch included."""
-        raise NotImplementedError
 
     def sample_shape(self, index: int) -> Shape:
         """Return the shape of one sample of a network input."""
