@@ -1,18 +1,15 @@
 """The package's definition of a Program against the torch oracle: two readings of one specification."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from programs import BUILDERS, accumulations, one_op_programs, programs, random_inputs, seeded_program
 
+from accelsim import reference
 from accelsim.arith import Accumulation
 from accelsim.program import Program
 from quant import oracle
-
-reference: Any = pytest.importorskip("accelsim.reference", reason="accelsim.reference is not there yet")
 
 SEEDS = st.integers(0, 2**31 - 1)
 
