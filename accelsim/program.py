@@ -235,7 +235,7 @@ class Add(Op):
     rule
         Of `accelsim.runtime_rules.ADD_RULES`.
     multiplier_out
-        For the rule that scales the sum once more (``gemmlowp_double``); for ``float32_fma`` the offset.
+        For rules that scale the sum (``gemmlowp_double``, ``float32_scaled``); for ``float32_fma`` the offset.
     """
 
     kind: ClassVar[str] = "add"

@@ -99,6 +99,11 @@ def _add_fused_array(values: Pair, multipliers: tuple[float, float], out: float,
     return np.asarray(_round_float32(fused_multiply_add(values[0], signs[0] * multipliers[0], inner)), np.int64)
 
 
+def _add_scaled(values: Pair, multipliers: tuple[float, float], out: float, signs: tuple[int, int]) -> Any:
+    parts = [np.asarray(v).astype(f32) * f32(sign * m) for v, m, sign in zip(values, multipliers, signs, strict=True)]
+    return _round_float32((parts[0] + parts[1]) * f32(out))
+
+
 ADD_RULES: dict[str, AddRule] = {
     "float32": AddRule(
         "rint(float32(v0)·m0 + float32(v1)·m1), ties to even: ours by default",
@@ -116,6 +121,11 @@ ADD_RULES: dict[str, AddRule] = {
         "QLinearAdd on CPUs with FMA",
         _add_fused,
         _add_fused_array,
+    ),
+    "float32_scaled": AddRule(
+        "rint((float32(v0)·m0 + float32(v1)·m1)·out), ties to even: torch's add between dequantize and quantize",
+        lambda *arguments: int(_add_scaled(*arguments)),
+        _add_scaled,
     ),
     "xnnpack": AddRule(
         "(v0·M0 + v1·M1) / 2**shift, ties up, M of 21 bits: XNNPACK add",

@@ -36,6 +36,11 @@ def _add_float32(op: Add, first: Tensor, second: Tensor) -> Tensor:
     return round_to_int(signed[0] + signed[1])
 
 
+def _add_then_scale(op: Add, first: Tensor, second: Tensor) -> Tensor:
+    left, right = (_times(x, s * m) for x, m, s in zip((first, second), op.multipliers, op.signs, strict=True))
+    return round_to_int((left + right) * float32(np.array([op.multiplier_out])))
+
+
 def _fused(values: Tensor, multiplier: float, addend: Tensor) -> Tensor:
     """Multiply and add with one rounding: where the float64 sum is not exact its last bit is made odd."""
     product = values.to(torch.float64) * float32(np.array([multiplier])).to(torch.float64)
@@ -79,6 +84,7 @@ ADDS: dict[str, Callable[[Add, Tensor, Tensor], Tensor]] = {
     "float32": _add_float32,
     "gemmlowp_double": _add_gemmlowp,
     "float32_fma": _add_fused,
+    "float32_scaled": _add_then_scale,
     "xnnpack": _add_xnnpack,
 }
 

@@ -19,7 +19,7 @@ from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions
 from quant.splitquant_storage import as_stored
 from reports.budget import budget_record, choose_recipe
-from reports.files import is_network_file, read_network
+from reports.files import network_file, read_network
 from reports.run import RECORD_VERSION, Machinery
 from reports.sources import find_workload
 from reports.task import TaskOptions
@@ -77,8 +77,9 @@ def _evaluate(program: Program, machinery: Machinery) -> Result:
 
 def lowering(options: TaskOptions) -> Callable[[Recipe], Program]:
     """Return a function from recipes to a network's Program without values."""
-    if is_network_file(options.network):
-        return _lowering_file(options)
+    path = network_file(options.network, options.data)
+    if path is not None:
+        return _lowering_file(options, path)
     workload = find_workload(options.network, options.data, trust=options.trust)
     module = workload.build(options.data, options.seed, cache=options.cache, weights=options.weights)
     x = _calibration(workload, options)
@@ -91,8 +92,8 @@ def lowering(options: TaskOptions) -> Callable[[Recipe], Program]:
     return lower
 
 
-def _lowering_file(options: TaskOptions) -> Callable[[Recipe], Program]:
-    network = read_network(Path(options.network))
+def _lowering_file(options: TaskOptions, path: Path) -> Callable[[Recipe], Program]:
+    network = read_network(path)
     if not isinstance(network, Graph):
         return lambda recipe: network.program.without_values()
     x = _stand_ins(network.inputs[0].shape, options.seed)

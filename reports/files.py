@@ -15,6 +15,7 @@ from quant.importers.tflite import TfliteNetwork, import_tflite
 from quant.run import predict
 from workloads import Samples, Source, Workload
 from workloads.arrays import read_samples
+from workloads.tinyml import TINY_TASKS
 
 SUFFIXES = (".onnx", ".tflite")
 BATCH = 64
@@ -33,6 +34,10 @@ class Imported:
         Whose rules it has.
     encoder, decoder
         From samples to codes by Program input; from the Program's outputs to real values, one array per output.
+    source
+        What the importer made of the file.
+    path
+        The file.
     remarks
         Where the runtime takes float steps that the Program does not follow to the bit.
     """
@@ -41,6 +46,8 @@ class Imported:
     label: str
     encoder: Callable[..., dict[str, NDArray[Any]]]
     decoder: Callable[[Mapping[str, NDArray[Any]]], list[NDArray[np.float64]]]
+    source: OnnxNetwork | TfliteNetwork
+    path: Path
     remarks: tuple[str, ...] = ()
 
     def encode(self, *inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -55,6 +62,19 @@ class Imported:
 def is_network_file(name: str) -> bool:
     """Tell whether a name is that of a network file."""
     return Path(name).suffix.lower() in SUFFIXES
+
+
+def network_file(name: str, data: Path | None) -> Path | None:
+    """Return the file that a name stands for: itself, or that of a quantized network with a name; ``None`` if neither.
+
+    Raises
+    ------
+    ValueError
+        If the file of a network with a name is not in the data folder.
+    """
+    if name in TINY_TASKS:
+        return TINY_TASKS[name].model_path(data)
+    return Path(name) if is_network_file(name) else None
 
 
 def read_network(path: Path, kernels: str = "xnnpack") -> Graph | Imported:
@@ -75,23 +95,25 @@ def read_network(path: Path, kernels: str = "xnnpack") -> Graph | Imported:
     if not path.is_file():
         raise ValueError(f"network file {path} must exist; check the path")
     if path.suffix.lower() == ".tflite":
-        return _from_tflite(import_tflite(path, kernels))
+        return _from_tflite(import_tflite(path, kernels), path)
     found = import_onnx(path)
-    return found if isinstance(found, Graph) else _from_onnx(found)
+    return found if isinstance(found, Graph) else _from_onnx(found, path)
 
 
-def _from_tflite(network: TfliteNetwork) -> Imported:
+def _from_tflite(network: TfliteNetwork, path: Path) -> Imported:
     def decode(outputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float64]]:
         return [network.decode(outputs[port.tensor], place) for place, port in enumerate(network.outputs)]
 
-    return Imported(network.program, f"LiteRT's rules ({network.kernels})", network.encode, decode)
+    label = f"LiteRT's rules ({network.kernels})"
+    return Imported(network.program, label, network.encode, decode, network, path)
 
 
-def _from_onnx(network: OnnxNetwork) -> Imported:
+def _from_onnx(network: OnnxNetwork, path: Path) -> Imported:
     def decode(outputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float64]]:
         return list(network.decode(outputs))
 
-    return Imported(network.program, "ONNX Runtime's rules", network.encode, decode, network.remarks)
+    label = "ONNX Runtime's rules"
+    return Imported(network.program, label, network.encode, decode, network, path, network.remarks)
 
 
 def file_workload(path: Path, network: Graph | Imported, data: Path | None) -> Workload:

@@ -13,6 +13,8 @@ from quant.transforms import TRANSFORMS
 from reports.terminal import format_table
 from reports.units import capacity
 from workloads import METRICS, WORKLOADS
+from workloads.tinyml import TINY_TASKS
+from workloads.zoo import zoo_names, zoo_workload
 
 Row = dict[str, Any]
 
@@ -20,10 +22,16 @@ TEXT_WIDTH = 100
 
 
 def list_networks() -> list[Row]:
-    """Return one row per network."""
+    """Return one row per network: with weights of their own, quantized files with samples, torchvision's."""
+    kinds = (
+        ("trained", WORKLOADS.values()),
+        ("quantized", [task.workload() for task in TINY_TASKS.values()]),
+        ("torchvision", map(zoo_workload, zoo_names())),
+    )
     return [
         {
             "name": w.name,
+            "kind": kind,
             "description": w.description,
             "metric": w.metric,
             "higher_is_better": METRICS[w.metric].higher_is_better,
@@ -32,7 +40,8 @@ def list_networks() -> list[Row]:
             "trained_on_first_use": w.needs_cache,
             "source": w.origin,
         }
-        for w in WORKLOADS.values()
+        for kind, workloads in kinds
+        for w in workloads
     ]
 
 
@@ -106,9 +115,19 @@ def _entries(rows: list[tuple[str, list[str]]]) -> str:
 def _format_networks(rows: list[Row]) -> str:
     entries = []
     for row in rows:
+        if row["kind"] == "torchvision":
+            continue
         needs = "needs --data" if row["needs_data"] else "embedded"
         needs += ", trained on first use" * row["trained_on_first_use"]
+        needs += ", quantized already" * (row["kind"] == "quantized")
         entries.append((f"{row['name']}  [{row['metric']}; {needs}]", [row["description"], row["source"]]))
+    zoo = [row for row in rows if row["kind"] == "torchvision"]
+    if zoo:
+        names = ", ".join(row["name"] for row in zoo)
+        head = f"{len(zoo)} networks of torchvision  [{zoo[0]['metric']}; need --data, an ImageNet folder]"
+        entries.append((head, [names, zoo[0]["source"]]))
+    else:
+        entries.append(("networks of torchvision  [not installed]", ["install accelsim[vision] for them"]))
     return _entries(entries)
 
 

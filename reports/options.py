@@ -149,18 +149,9 @@ def task_options(args: argparse.Namespace, network: str) -> "TaskOptions":
 
 def technology_of(args: argparse.Namespace, accelerator: "Accelerator") -> "Technology":
     """Return the prices asked for, at the node asked for or the accelerator's."""
-    from accelsim.technology import NODE_RANGES_NM, scaled, technology
+    from reports.prices import Prices
 
-    node = accelerator.node_nm if args.node is None else args.node
-    low, high = NODE_RANGES_NM.get(args.technology, (node, node))
-    if args.scaling is not None:
-        return scaled(technology(args.technology, high), node, args.scaling)
-    if args.node is None and not low <= node <= high:
-        raise ValueError(
-            f"technology {args.technology} has prices for {low:g}..{high:g} nm only, {accelerator.name} is at {node:g} "
-            f"nm; give --node {high:g} to price it there, or --scaling to move it"
-        )
-    return technology(args.technology, node)
+    return Prices(name=args.technology, node_nm=args.node, scaling=args.scaling).at(accelerator)
 
 
 def machinery_of(args: argparse.Namespace) -> "Machinery":

@@ -3,11 +3,14 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from tqdm import tqdm
 
 Advance = Callable[[int], None]
+
+_hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 
 
 def _bar(what: str, total: float, **style: Any) -> Any:
@@ -16,10 +19,20 @@ def _bar(what: str, total: float, **style: Any) -> Any:
         desc=what,
         leave=False,
         file=sys.stderr,
-        disable=not sys.stderr.isatty(),
+        disable=_hidden.get() or not sys.stderr.isatty(),
         dynamic_ncols=True,
         **style,
     )
+
+
+@contextmanager
+def hide_progress() -> Iterator[None]:
+    """Show no bars inside the block: whoever asked for the work shows one of its own."""
+    before = _hidden.set(True)
+    try:
+        yield
+    finally:
+        _hidden.reset(before)
 
 
 @contextmanager

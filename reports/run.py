@@ -27,6 +27,7 @@ from reports.task import Evaluation, Integers, Task, TaskOptions, evaluate, load
 from reports.timeline import write_timeline
 from reports.toggles import toggle_record
 from reports.witness import Witness, check_bit_exact
+from workloads import Metric
 
 RECORD_VERSION = 1
 """Raised when a key of the JSON changes its meaning; keys are only ever added."""
@@ -191,20 +192,27 @@ def accuracy_record(task: Task, evaluation: Evaluation) -> dict[str, Any]:
 
     ``difference`` is integer minus float, its error that of paired samples; ``None`` where there is no float network.
     """
-    metric, ours = task.metric, evaluation.tallies
-    integer = metric.value(ours)
-    record = {"metric": metric.name, "higher_is_better": metric.higher_is_better, "float": None, "integer": integer}
-    record |= {"standard_error": metric.standard_error(ours), "float_standard_error": None}
+    floats = None if task.integers is not None else task.float_tallies
+    figures = accuracy_figures(task.metric, evaluation.tallies, floats)
+    return {"integer" if name == "accuracy" else name: value for name, value in figures.items()}
+
+
+def accuracy_figures(
+    metric: Metric, tallies: NDArray[np.float64], floats: NDArray[np.float64] | None
+) -> dict[str, Any]:
+    """Return figures of a metric from the tallies of an integer network, and of the float one where there is one."""
+    accuracy = metric.value(tallies)
+    record = {"metric": metric.name, "higher_is_better": metric.higher_is_better, "float": None, "accuracy": accuracy}
+    record |= {"standard_error": metric.standard_error(tallies), "float_standard_error": None}
     record |= {"difference": None, "difference_standard_error": None}
-    if task.integers is not None:
+    if floats is None:
         return record
-    floats = task.float_tallies
     real = metric.value(floats)
     return record | {
         "float": real,
         "float_standard_error": metric.standard_error(floats),
-        "difference": integer - real,
-        "difference_standard_error": metric.paired_error(ours, floats),
+        "difference": accuracy - real,
+        "difference_standard_error": metric.paired_error(tallies, floats),
     }
 
 

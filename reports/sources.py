@@ -5,6 +5,7 @@ from pathlib import Path
 
 from workloads import WORKLOADS, Workload
 from workloads.hub import hub_workload, is_hub_folder
+from workloads.tinyml import TINY_TASKS
 from workloads.usercode import exported_workload, user_workload
 from workloads.zoo import zoo_names, zoo_workload
 
@@ -38,7 +39,7 @@ def find_workload(name: str, data: Path | None = None, *, trust: bool = False) -
     others = zoo_names()
     if name in others:
         return zoo_workload(name)
-    known = (*WORKLOADS, *others)
+    known = (*WORKLOADS, *TINY_TASKS, *others)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(WORKLOADS)}"
     raise ValueError(f"unknown network {name!r}; {hint} (accelsim list networks; package.module:callable for your own)")

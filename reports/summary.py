@@ -13,6 +13,7 @@ METRIC_NAMES = {
     "agreement": "agreement with float",
     "bits_per_char": "bits per character",
     "perplexity": "perplexity",
+    "auc": "area under the ROC curve",
 }
 
 SHARES = ("top1", "agreement")

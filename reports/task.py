@@ -21,10 +21,11 @@ from accelsim.register import execute_register
 from quant.capture import capture
 from quant.graph import Graph
 from quant.run import predict
-from reports.files import file_workload, is_network_file, read_network
+from reports.files import file_workload, network_file, read_network
 from reports.progress import progress, progress_share
 from reports.sources import find_workload
 from workloads import METRICS, Metric, Samples, Workload, split
+from workloads.tinyml import TINY_TASKS
 
 CALIBRATION_BATCH = 128
 """Samples per float run while calibrating and while measuring the float network."""
@@ -165,12 +166,12 @@ class Integers(Protocol):
         ...
 
 
-def _load_file(options: TaskOptions) -> Task:
-    path = Path(options.network)
+def _load_file(options: TaskOptions, path: Path) -> Task:
     if options.weights is not None:
         raise ValueError(f"{path} holds its own weights (got --weights {options.weights}); leave that out")
     network = read_network(path)
-    workload = file_workload(path, network, options.data)
+    named = TINY_TASKS.get(options.network)
+    workload = file_workload(path, network, options.data) if named is None else named.workload()
     samples = workload.samples(options.data)
     if isinstance(network, Graph):
         return Task(workload, network, samples, *split(samples, options.images, options.calib, options.seed))
@@ -208,8 +209,9 @@ def load_task(options: TaskOptions) -> Task:
         For an unknown network (the closest names are listed), missing or damaged files, no samples to evaluate, NaN
         weights, or operations that cannot be captured.
     """
-    if is_network_file(options.network):
-        return _load_file(options)
+    path = network_file(options.network, options.data)
+    if path is not None:
+        return _load_file(options, path)
     workload = find_workload(options.network, options.data, trust=options.trust)
     with progress_share(f"training {workload.name}") as share:
         module = workload.build(

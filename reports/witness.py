@@ -1,7 +1,7 @@
 """Bit-exactness: the same integers from an engine of the simulator and from the torch oracle, tensor by tensor.
 
 The oracle is fed with its own values, op by op, under the accumulation that the accelerator gives each op. The first
-tensor that differs is named, with the place and the two values.
+tensor that differs is named, with the place, the two values and the sums that led there (`reports.witness_sums`).
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ from accelsim.program import Op, Program
 from quant import oracle
 from reports.progress import progress
 from reports.task import Evaluation, Integers, Task, run_engine
+from reports.witness_sums import Comparison, difference_text
 
 Codes = Mapping[str, NDArray[Any]]
 
@@ -117,8 +118,11 @@ def first_difference(
         operands = {name: values[name] if name in values else codes[name] for name in alone.inputs}
         theirs = oracle.run(alone, operands, rules.get(op.name))
         values[op.output] = theirs.values[op.output]
-        found = _tensor_differs(op, run.outputs[op.output], theirs.values[op.output], offset)
-        found = found or _events_differ(op, run, theirs)
+        both = Comparison(
+            program=program, op=op, values=values, ours=run.outputs[op.output], theirs=theirs.values[op.output],
+            names=("engine", "oracle"), rules=rules, offset=offset,
+        )  # fmt: skip
+        found = difference_text(both) or _events_differ(op, run, theirs)
         if found:
             return found
         for name in {*op.inputs, op.output}:
@@ -136,17 +140,6 @@ def one_op(program: Program, op: Op) -> Program:
         inputs=inputs,
         outputs=(op.output,),
         ops=(op,),
-    )
-
-
-def _tensor_differs(op: Op, ours: NDArray[Any], theirs: NDArray[Any], offset: int) -> str:
-    different = np.argwhere(ours != theirs)
-    if not len(different):
-        return ""
-    place = tuple(int(i) for i in different[0])
-    return (
-        f"{op.kind} {op.name!r}: sample {place[0] + offset}, element {list(place[1:])}: engine {ours[place]}, "
-        f"oracle {theirs[place]} ({len(different)} of {ours.size} elements differ)"
     )
 
 

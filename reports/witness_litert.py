@@ -202,21 +202,20 @@ def computed_tensors(network: TfliteNetwork) -> dict[int, str]:
     return dict(sorted(computed.items(), key=lambda item: made[item[1]]))
 
 
-def layers_difference(network: TfliteNetwork, data: bytes, codes: Codes, offset: int = 0) -> str:
+def layers_difference(
+    network: TfliteNetwork, data: bytes, codes: Codes, offset: int = 0, accelerator: Accelerator | None = None
+) -> str:
     """Return the first tensor, in order of execution, in which some sample differs from LiteRT; empty if none."""
     program, tensors = network.program, computed_tensors(network)
-    keep = [*tensors.values(), *(op.output for op in program.ops if isinstance(op, Conv))]
     theirs = _start(with_outputs(data, list(tensors)), network.kernels)
-    batch = len(next(iter(codes.values())))
-    for i in range(batch):
-        ours = execute(program, {n: c[i : i + 1] for n, c in codes.items()}, keep=dict.fromkeys(keep)).outputs
-        found = theirs(_fed(network, codes, i))
-        for index, name in tensors.items():
-            if not _same(network, index, ours[name][0], found):
-                return _describe(program, name, ours, found[index], offset + i)
-    return ""
-
-
+    seen: list[tuple[Codes, Mapping[int, NDArray[Any]]]] = []
+    first: tuple[int, str, int] | None = None
+    for i in range(len(next(iter(codes.values())))):
+        one = {n: c[i : i + 1] for n, c in codes.items()}
+        seen.append(({**one, **execute(program, one, keep=[op.output for op in program.ops]).outputs}, theirs(_fed(network, codes, i))))
+        wrong = [(index, name) for index, name in tensors.items() if not _same(network, index, seen[-1][0][name][0], seen[-1][1])]
+        if wrong and first is None:
+            first = (*wrong[0], i)
 def _start(data: bytes, kernels: str) -> Litert:
     try:
         return Litert(data, kernels)

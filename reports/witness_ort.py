@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.check import as_map
+from accelsim.config import Accelerator
 from accelsim.execute import execute
-from accelsim.program import AvgPool, Blank, Conv, Op, Program, Requantize
+from accelsim.program import Program
 from accelsim.reference import check_input
 from quant.exporters.onnx_export import export_onnx
 from quant.importers.onnx_import import OnnxNetwork
 from quant.lower import Quantized
 from reports.witness import one_op
+from reports.witness_sums import Comparison, difference_text, folded
 
 Array = NDArray[Any]
 
@@ -83,7 +84,9 @@ def runtime_session(data: bytes, outputs: tuple[str, ...] = (), threads: int = 1
         raise ValueError(f"ONNX Runtime refuses the file: {str(error).splitlines()[0]}") from None
 
 
-def compare_imported(data: bytes, network: OnnxNetwork, *samples: Array) -> RuntimeWitness:
+def compare_imported(
+    data: bytes, network: OnnxNetwork, *samples: Array, accelerator: Accelerator | None = None
+) -> RuntimeWitness:
     """Compare an imported file's integers with ONNX Runtime's.
 
     Parameters
@@ -94,6 +97,8 @@ def compare_imported(data: bytes, network: OnnxNetwork, *samples: Array) -> Runt
         What `quant.importers.onnx_import` made of them.
     samples
         One array per input of the file, in its layout.
+    accelerator
+        Whose folds the sums of a difference are cut into.
     """
     orders = {name: (codes.name, codes.layout) for name, codes in network.tensors.items()}
     session = runtime_session(data, tuple(orders))
@@ -104,11 +109,15 @@ def compare_imported(data: bytes, network: OnnxNetwork, *samples: Array) -> Runt
         for name, (tensor, layout) in orders.items()
         if name in theirs
     }
-    return compare(network.program, network.encode(*samples), found, network.inexact)
+    return compare(network.program, network.encode(*samples), found, network.inexact, accelerator)
 
 
-def compare_exported(quantized: Quantized, *samples: Array) -> RuntimeWitness:
+def compare_exported(
+    quantized: Quantized, *samples: Array, accelerator: Accelerator | None = None
+) -> RuntimeWitness:
     """Compare a network of ours, exported, with what ONNX Runtime makes of the file.
+
+    `accelerator` is the one whose folds the sums of a difference are cut into.
 
     Raises
     ------
@@ -130,7 +139,7 @@ def compare_exported(quantized: Quantized, *samples: Array) -> RuntimeWitness:
         shape = program.tensors[name].shape
         layout = tuple(range(len(shape))) if theirs[name].shape[1:] == shape else (*range(1, len(shape)), 0)
         found[name] = _in_program_order(theirs[name], layout, shape)
-    return compare(program, quantized.encode(*samples), found, frozenset())
+    return compare(program, quantized.encode(*samples), found, accelerator=accelerator)
 
 
 def _run(session: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -149,7 +158,11 @@ def _in_program_order(values: Array, layout: tuple[int, ...], shape: tuple[int, 
 
 
 def compare(
-    program: Program, codes: Mapping[str, Array], theirs: Mapping[str, Array], inexact: frozenset[str]
+    program: Program,
+    codes: Mapping[str, Array],
+    theirs: Mapping[str, Array],
+    inexact: frozenset[str] = frozenset(),
+    accelerator: Accelerator | None = None,
 ) -> RuntimeWitness:
     """Execute a Program op by op and compare every tensor that another runtime gave.
 
@@ -161,6 +174,8 @@ def compare(
         The other runtime's integers by Program tensor.
     inexact
         Tensors that may differ: they are counted, and the other runtime's values taken on.
+    accelerator
+        Whose folds the sums of a difference are cut into.
     """
     import onnxruntime
 
@@ -186,8 +201,12 @@ def compare(
             tolerated[op.output] = (int((ours != other).sum()), int(np.abs(ours - other).max()))
             values[op.output] = other
         elif place is not None:
-            text = describe(program, op, values, place, int(other[place]))
-            text += f" ({int((ours != other).sum())} of {ours.size} differ)"
+            text = difference_text(
+                Comparison(
+                    program=program, op=op, values=values, ours=ours, theirs=other,
+                    names=("ours", "ONNX Runtime"), rules=folded(program, accelerator),
+                )
+            )  # fmt: skip
             return RuntimeWitness(runtime, samples, tensors, compared, text, tolerated)
     return RuntimeWitness(runtime, samples, tensors, compared, "", tolerated)
 
@@ -197,49 +216,6 @@ def _differs(ours: Array, other: Array | None) -> tuple[int, ...] | None:
         return None
     places = np.argwhere(ours != other)
     return tuple(int(i) for i in places[0]) if len(places) else None
-
-
-def describe(program: Program, op: Op, values: Mapping[str, Array], place: tuple[int, ...], other: int) -> str:
-    """Return one line: layer, channel, pixel, the two values, and the sums that led there."""
-    layer = _layer_behind(program, op)
-    where = f"sample {place[0]}, channel {place[-1]}"
-    if len(place) > 2:
-        where += f", pixel {list(place[1:-1])}"
-    ours = int(values[op.output][place])
-    text = f"{op.kind} {op.output!r} of layer {layer!r}: {where}: {ours} here, {other} in ONNX Runtime"
-    sums = _sums(program, op, values, place)
-    return f"{text}; {sums}" if sums else text
-
-
-def _layer_behind(program: Program, op: Op) -> str:
-    """Return the layer whose sums an op reads, or its own name."""
-    made = {item.output: item for item in program.ops}
-    source = made.get(op.inputs[0]) if op.inputs else None
-    return source.name if isinstance(source, Conv) and not isinstance(op, Conv) else op.name
-
-
-def _sums(program: Program, op: Op, values: Mapping[str, Array], place: tuple[int, ...]) -> str:
-    if isinstance(op, Conv) and not isinstance(op.bias, Blank):
-        bias = int(op.bias[place[-1]])
-        total = int(values[op.output][place])
-        return f"sum {total} = {total - bias} of products {bias:+} of bias"
-    if isinstance(op, Requantize):
-        total = int(values[op.inputs[0]][place]) - op.zero_in
-        multiplier = float(op.multiplier[place[-1] if op.multiplier.size > 1 else 0])
-        real = float(np.float32(total) * np.float32(multiplier))
-        return f"sum {total} × {multiplier:.9g} = {real:.9g}, zero point {op.zero_out}, rule {op.rule}"
-    if isinstance(op, AvgPool):
-        height, width, _ = as_map(program.tensors[op.inputs[0]].shape)
-        if op.kernel == (height, width):
-            total = int((values[op.inputs[0]][place[0]].astype(np.int64) - op.zero_in)[..., place[-1]].sum())
-            return f"sum {total} of {height * width}, factor {op.multiplier:.9g}, rule {op.rule}"
-    operands = []
-    for name in op.inputs:
-        source = values[name]
-        if source.ndim == len(place) and all(i < n or n == 1 for i, n in zip(place, source.shape, strict=True)):
-            inner = tuple(min(i, n - 1) for i, n in zip(place, source.shape, strict=True))
-            operands.append(f"{name!r} {int(source[inner])}")
-    return f"from {', '.join(operands)}" if operands else ""
 
 
 # --- latency ---------------------------------------------------------------------------------------------------------

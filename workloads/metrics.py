@@ -1,8 +1,9 @@
 """Numbers a network is judged by, from its outputs and the labels.
 
-Every metric tallies each sample (a total, and the count it is a total of), takes the ratio of the sums, and
-applies a monotone function. So tallies of batches are concatenated, and standard errors come from how the
-tallies differ from sample to sample (tokens of one text are not independent, samples are).
+Every metric tallies each sample, a row of numbers; tallies of batches are concatenated. Most tally a total and the
+count it is a total of, take the ratio of the sums, and apply a monotone function; the area under a curve ranks all
+samples. Standard errors come from how the terms of a figure differ from sample to sample (tokens of one text are not
+independent, samples are).
 """
 
 import math
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workloads.base import IGNORED
+from workloads.roc import area, area_terms, reconstruction_tally
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,37 +27,48 @@ class Metric:
     higher_is_better
         Direction.
     tally
-        (outputs [B, classes] or [B, T, classes], labels [B] or [B, T]) -> float64 [B, 2]: total and count of
-        each sample.
-    finish
-        The figure, from the ratio of all totals to all counts.
-    slope
-        Derivative of ``finish``, which carries a standard error of the ratio over to the figure.
+        (outputs [B, classes] or [B, T, classes], labels [B] or [B, T]) -> float64 [B, columns], of each sample.
+    value
+        The figure, from the tallies [N, columns] of all samples.
+    terms
+        What independent samples move the figure by, to first order, from the same tallies: one array for each kind of
+        sample that is averaged apart.
     """
 
     name: str
     higher_is_better: bool
     tally: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    finish: Callable[[float], float]
-    slope: Callable[[float], float]
-
-    def value(self, tallies: np.ndarray) -> float:
-        """Return the figure for the tallies [N, 2] of all samples."""
-        return self.finish(_ratio(tallies))
+    value: Callable[[np.ndarray], float]
+    terms: Callable[[np.ndarray], tuple[np.ndarray, ...]]
 
     def standard_error(self, tallies: np.ndarray) -> float:
         """Return the standard error of the figure (0.0 for a single sample)."""
-        return _error(self._influence(tallies))
+        return _error(self.terms(tallies))
 
     def paired_error(self, tallies: np.ndarray, others: np.ndarray) -> float:
         """Return the standard error of the difference of two networks' figures on the same samples."""
-        return _error(self._influence(tallies) - self._influence(others))
+        pairs = zip(self.terms(tallies), self.terms(others), strict=True)
+        return _error(tuple(ours - theirs for ours, theirs in pairs))
 
-    def _influence(self, tallies: np.ndarray) -> np.ndarray:
-        """Return what each sample moves the figure by, to first order (a ratio estimator's residuals) [N]."""
-        ratio = _ratio(tallies)
+
+def _ratio_metric(
+    name: str,
+    higher_is_better: bool,
+    tally: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    finish: Callable[[float], float],
+    slope: Callable[[float], float],
+) -> Metric:
+    """Return a function of the ratio of all totals to all counts; `slope` is its derivative."""
+
+    def value(tallies: np.ndarray) -> float:
+        return finish(_ratio(tallies))
+
+    def terms(tallies: np.ndarray) -> tuple[np.ndarray, ...]:
+        ratio = _ratio(tallies)  # a ratio estimator's residuals
         residuals = (tallies[:, 0] - ratio * tallies[:, 1]) / float(np.mean(tallies[:, 1]))
-        return self.slope(ratio) * residuals
+        return (slope(ratio) * residuals,)
+
+    return Metric(name=name, higher_is_better=higher_is_better, tally=tally, value=value, terms=terms)
 
 
 def _ratio(tallies: np.ndarray) -> float:
@@ -66,9 +79,9 @@ def _ratio(tallies: np.ndarray) -> float:
     return float(total / count)
 
 
-def _error(influence: np.ndarray) -> float:
-    """Return the standard error of a mean of independent terms."""
-    return 0.0 if len(influence) < 2 else float(np.std(influence, ddof=1)) / math.sqrt(len(influence))
+def _error(terms: tuple[np.ndarray, ...]) -> float:
+    """Return the standard error of a sum of means of independent terms."""
+    return math.sqrt(sum(float(np.var(part, ddof=1)) / len(part) for part in terms if len(part) > 1))
 
 
 def _correct(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -114,21 +127,10 @@ def _per_bit(mean: float) -> float:
 METRICS = {
     m.name: m
     for m in (
-        Metric(name="top1", higher_is_better=True, tally=_correct, finish=_same, slope=_one),
-        Metric(name="agreement", higher_is_better=True, tally=_agreement, finish=_same, slope=_one),
-        Metric(
-            name="bits_per_char",
-            higher_is_better=False,
-            tally=_negative_log_likelihood,
-            finish=_bits,
-            slope=_per_bit,
-        ),
-        Metric(
-            name="perplexity",
-            higher_is_better=False,
-            tally=_negative_log_likelihood,
-            finish=math.exp,
-            slope=math.exp,
-        ),
+        _ratio_metric("top1", True, _correct, _same, _one),
+        _ratio_metric("agreement", True, _agreement, _same, _one),
+        _ratio_metric("bits_per_char", False, _negative_log_likelihood, _bits, _per_bit),
+        _ratio_metric("perplexity", False, _negative_log_likelihood, math.exp, math.exp),
+        Metric(name="auc", higher_is_better=True, tally=reconstruction_tally, value=area, terms=area_terms),
     )
 }

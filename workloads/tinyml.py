@@ -1,49 +1,23 @@
-"""The MLPerf Tiny networks and MobileNetV2 as TensorFlow Lite files, with their samples and scores, as plain values.
+"""The MLPerf Tiny networks and MobileNetV2 as TensorFlow Lite files, with their samples, as plain values.
 
 MLPerf Tiny: Banbury et al., "MLPerf Tiny Benchmark", arXiv 2106.07597; files of mlcommons/tiny (Apache-2.0). Samples
-are what a network takes: integers where they are codes already, floats where they are real values. Scores are computed
-from the real values of a network's outputs.
+are what a network takes: integers where they are codes already, floats where they are real values.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
+from workloads.base import Samples, Source, Workload
 from workloads.datasets import data_folder
 from workloads.imagenet import picture_samples
 from workloads.weights import read_arrays
 
 AD_FRAMES = 640
 """Features of one window of the anomaly detector: 5 frames of 128 mel bands."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TinySamples:
-    """Labelled samples of one network.
-
-    Parameters
-    ----------
-    x
-        ``[N, *shape]``, or what gives such an array for an array of indices.
-    y
-        Labels: int64 ``[N]``, or one per group.
-    group
-        Where a label belongs to several samples: the group of each, int64 ``[N]``, ascending.
-    """
-
-    x: np.ndarray | Callable[[np.ndarray], np.ndarray]
-    y: np.ndarray
-    group: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        return len(self.y if self.group is None else self.group)
-
-    def batch(self, indices: np.ndarray) -> np.ndarray:
-        """Return the samples at `indices`."""
-        return self.x(indices) if callable(self.x) else self.x[indices]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +31,9 @@ class TinyTask:
     folder, model
         Below the data folder: its folder, and the quantized file in it.
     metric
-        ``top1``: share of largest outputs that are the label. ``auc``: area under the receiver operating
-        characteristic of the groups' mean squared reconstruction errors. Higher is better for both.
+        A key of `workloads.metrics.METRICS`.
+    input_shape
+        Of one sample.
     samples
         Gives the samples, from the folder.
     """
@@ -69,7 +44,8 @@ class TinyTask:
     folder: str
     model: str
     metric: str
-    samples: Callable[[Path], TinySamples] = field(repr=False)
+    input_shape: tuple[int, ...]
+    samples: Callable[[Path], Samples] = field(repr=False)
 
     def model_path(self, data: Path | None) -> Path:
         """Return the file.
@@ -84,7 +60,7 @@ class TinyTask:
             raise ValueError(f"network file {path} must exist; give --data DIR with {self.folder}/{self.model} in it")
         return path
 
-    def load(self, data: Path | None) -> TinySamples:
+    def load(self, data: Path | None) -> Samples:
         """Return the samples.
 
         Raises
@@ -94,30 +70,21 @@ class TinyTask:
         """
         return self.samples(data_folder(data, self.folder, self.name))
 
-    def score(self, samples: TinySamples, indices: np.ndarray, outputs: np.ndarray) -> float:
-        """Return the metric of real outputs ``[len(indices), …]`` for the samples at `indices`."""
-        if self.metric == "top1":
-            return float(np.mean(outputs.reshape(len(outputs), -1).argmax(axis=1) == samples.y[indices]))
-        errors = ((samples.batch(indices).astype(np.float64) - outputs) ** 2).mean(axis=1)
-        groups = indices if samples.group is None else samples.group[indices]
-        present, place = np.unique(groups, return_inverse=True)
-        means = np.bincount(place, weights=errors) / np.bincount(place)
-        return area_under_curve(means, samples.y[present])
+    def workload(self) -> Workload:
+        """Return what the file is judged by; it came as integers, so there is no module to build."""
 
+        def no_module(source: Source) -> NoReturn:
+            raise ValueError(f"{self.name} came as integers (got no torch module); run it as it is")
 
-def area_under_curve(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Return the probability that a positive scores above a negative, ties counting half (Mann and Whitney's U).
-
-    Raises
-    ------
-    ValueError
-        If all labels are the same.
-    """
-    positive, negative = scores[labels == 1], scores[labels == 0]
-    if not len(positive) or not len(negative):
-        raise ValueError("the area under the curve needs samples of both labels; evaluate more of them")
-    above = (positive[:, None] > negative).sum() + (positive[:, None] == negative).sum() / 2
-    return float(above / (len(positive) * len(negative)))
+        return Workload(
+            name=self.name,
+            description=self.description,
+            origin=self.origin,
+            metric=self.metric,
+            input_shape=self.input_shape,
+            model=no_module,
+            data=lambda source: self.load(source.data),
+        )
 
 
 def _arrays(folder: Path, name: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -130,22 +97,22 @@ def _arrays(folder: Path, name: str, shape: tuple[int, ...]) -> dict[str, np.nda
     return found | {"y": y.astype(np.int64)}
 
 
-def _pictures(folder: Path) -> TinySamples:
+def _pictures(folder: Path) -> Samples:
     found = _arrays(folder, "ic01.npz", (32, 32, 3))
-    return TinySamples(x=found["x"].astype(np.float32), y=found["y"])
+    return Samples(x=found["x"].astype(np.float32), y=found["y"])
 
 
-def _keywords(folder: Path) -> TinySamples:
+def _keywords(folder: Path) -> Samples:
     found = _arrays(folder, "kws01.npz", (49, 10))
-    return TinySamples(x=found["x"].astype(np.int8)[..., None], y=found["y"])
+    return Samples(x=found["x"].astype(np.int8)[..., None], y=found["y"])
 
 
-def _persons(folder: Path) -> TinySamples:
+def _persons(folder: Path) -> Samples:
     found = _arrays(folder, "vww01_300.npz", (96, 96, 3))
-    return TinySamples(x=found["x"].astype(np.float32) / np.float32(255), y=found["y"])
+    return Samples(x=found["x"].astype(np.float32) / np.float32(255), y=found["y"])
 
 
-def _machines(folder: Path) -> TinySamples:
+def _machines(folder: Path) -> Samples:
     """Cut clips of log-mel frames into overlapping windows."""
     found = _arrays(folder, "ad01_83.npz", (25600,))
     clips, step = found["x"].astype(np.float32), int(found.get("stride", 0))
@@ -153,17 +120,17 @@ def _machines(folder: Path) -> TinySamples:
         raise ValueError(f"array file {folder / 'ad01_83.npz'} must have window {AD_FRAMES} and a stride of 1 or more")
     windows = np.lib.stride_tricks.sliding_window_view(clips, AD_FRAMES, axis=1)[:, ::step]
     count = windows.shape[1]
-    return TinySamples(
-        x=lambda indices: np.ascontiguousarray(windows[indices // count, indices % count]),
-        y=found["y"],
-        group=np.repeat(np.arange(len(clips)), count),
-    )
+    rows = np.empty((len(clips), count, 2 + AD_FRAMES), dtype=np.float32)  # as `workloads.roc` takes them
+    rows[:, :, 0], rows[:, :, 1] = found["y"][:, None], np.arange(len(clips))[:, None]
+    rows[:, :, 2:] = windows
+    labels = rows.reshape(-1, 2 + AD_FRAMES)
+    return Samples(x=labels[:, 2:], y=labels)
 
 
-def _imagenet(folder: Path) -> TinySamples:
+def _imagenet(folder: Path) -> Samples:
     """Pictures as the uint8 codes that the file takes; its class 0 is the background."""
     stored = picture_samples(folder)
-    return TinySamples(x=stored.x.__getitem__, y=stored.y + 1)
+    return Samples(x=stored.x, y=stored.y + 1)
 
 
 _TINY = "mlcommons/tiny, Apache-2.0; samples: "
@@ -178,6 +145,7 @@ TINY_TASKS: dict[str, TinyTask] = {
             folder="mlperf_tiny",
             model="pretrainedResnet_quant.tflite",
             metric="top1",
+            input_shape=(32, 32, 3),
             samples=_pictures,
         ),
         TinyTask(
@@ -187,6 +155,7 @@ TINY_TASKS: dict[str, TinyTask] = {
             folder="mlperf_tiny",
             model="kws_ref_model.tflite",
             metric="top1",
+            input_shape=(49, 10, 1),
             samples=_keywords,
         ),
         TinyTask(
@@ -196,6 +165,7 @@ TINY_TASKS: dict[str, TinyTask] = {
             folder="mlperf_tiny",
             model="vww_96_int8.tflite",
             metric="top1",
+            input_shape=(96, 96, 3),
             samples=_persons,
         ),
         TinyTask(
@@ -205,6 +175,7 @@ TINY_TASKS: dict[str, TinyTask] = {
             folder="mlperf_tiny",
             model="ad01_int8.tflite",
             metric="auc",
+            input_shape=(AD_FRAMES,),
             samples=_machines,
         ),
         TinyTask(
@@ -214,6 +185,7 @@ TINY_TASKS: dict[str, TinyTask] = {
             folder="imagenet",
             model="mobilenet_v2_1.0_224_ptq.tflite",
             metric="top1",
+            input_shape=(224, 224, 3),
             samples=_imagenet,
         ),
     )

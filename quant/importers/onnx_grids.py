@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from accelsim.arith import code_range
-from quant.importers import onnx_quant_ops as ops
 from quant.importers.onnx_model import OnnxNode, require
 from quant.importers.onnx_writer import (
     CODE_DTYPES,
@@ -64,31 +63,36 @@ def put(writer: Writer, node: OnnxNode, value: Held, grid: Grid, name: str) -> N
     elif isinstance(value, Given):
         codes = writer.declare_input(name, value.shape, grid)
         item = writer.model.inputs[value.index]
-        scale = np.array([grid.scale], dtype=np.float32)
-        writer.parts.inputs.append(Port(item.name, codes.name, codes.layout, scale, grid.zero))
+        writer.parts.inputs.append(Port(item.name, codes.name, codes.layout, np.array([grid.scale]), grid.zero))
     elif isinstance(value, Real):
         codes = writer.curve(value, None, grid, name)
     elif isinstance(value, Curve):
         codes = writer.curve(value.source, value.function, grid, name)
         if not value.exact:
-            writer.remark(codes.name, f"{name!r} follows a function within an ulp of ONNX Runtime's, not to the bit")
+            writer.remark(
+                codes.name, f"{name!r} follows a function within an ulp of {writer.runtime.name}'s, not to the bit"
+            )
     elif isinstance(value, Scaled):
         codes = _put_sums(writer, node, value, grid, name)
     elif isinstance(value, Waiting):
-        codes = ops.finish(writer, value, grid, name)
+        _note_doubt(writer, value, grid, name)
+        finish = writer.runtime.finish[value.node.op]
+        codes = finish(writer, value, writer.clipped(grid, value.low, value.high), name)
     else:
         raise ValueError("quantizes what are codes already")
     writer.values[name] = codes
     writer.named[name] = codes
 
 
+def _note_doubt(writer: Writer, value: Scaled | Waiting, grid: Grid, name: str) -> None:
+    doubt = writer.runtime.doubt(writer, value, grid)
+    if doubt:
+        writer.remark(name, f"{name!r} {doubt}")
+
+
 def _put_sums(writer: Writer, node: OnnxNode, value: Scaled, grid: Grid, name: str) -> Codes:
-    multiplier = np.asarray(value.scale / np.float32(grid.scale), dtype=np.float64)
-    lowest = (grid.low - grid.zero) * grid.scale
-    highest = (grid.high - grid.zero) * grid.scale
-    if value.steps or value.bias is not None or value.low > lowest or value.high < highest:
-        text = f"{name!r} takes float steps behind exact sums (bias, scale or activation) in fewer roundings"
-        writer.remark(name, text)
+    _note_doubt(writer, value, grid, name)
+    multiplier = writer.runtime.multiplier(value.scale, grid.scale)
     return writer.requantized(value, multiplier, grid, name, value.low, value.high)
 
 

@@ -13,29 +13,32 @@ from accelsim.program import Program
 from quant.graph import Graph
 from quant.importers.onnx_float import import_float
 from quant.importers.onnx_model import OnnxModel, load_onnx, read_onnx, require
-from quant.importers.onnx_quant import RULES
-from quant.importers.onnx_rules import quantize
-from quant.importers.onnx_writer import Codes, Curve, Port, Real, Scaled, Waiting, Writer
+from quant.importers.onnx_quant import RULES, Rule
+from quant.importers.onnx_quant_ops import ONNX_RUNTIME
+from quant.importers.onnx_sums import add_bias
+from quant.importers.onnx_writer import Codes, Curve, Port, Real, Runtime, Scaled, Waiting, Writer
 
 QUANTIZED_MARKS = ("QuantizeLinear", "DequantizeLinear", "QLinear", "ConvInteger", "MatMulInteger", "QGemm", "::Quant")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OnnxNetwork:
-    """A quantized ONNX file.
+    """A network that came as integers: a quantized ONNX file, or a module of torch with fixed grids.
 
     Parameters
     ----------
     program
-        Checked, with values, under ONNX Runtime's rules.
+        Checked, with values, under its runtime's rules.
     inputs, outputs
         The file's own, in its order.
     tensors
         Of every quantized tensor of the file: the Program's tensor, and its layout.
     remarks
-        Where ONNX Runtime takes float steps that the Program follows by fewer roundings or not at all.
+        Where the runtime takes float steps that the Program follows by fewer roundings or not at all.
     inexact
-        The Program tensors that the remarks are about; all others equal ONNX Runtime's integers, given equal inputs.
+        The Program tensors that the remarks are about; all others equal the runtime's integers, given equal inputs.
+    runtime
+        Whose rules they are.
     """
 
     program: Program
@@ -44,6 +47,7 @@ class OnnxNetwork:
     tensors: Mapping[str, Codes]
     remarks: tuple[str, ...]
     inexact: frozenset[str]
+    runtime: Runtime = ONNX_RUNTIME
 
     def encode(self, *samples: NDArray[Any]) -> dict[str, NDArray[np.int64]]:
         """Return the Program's input codes for samples ``[batch, ...]`` in the file's layout, one array per input.
@@ -72,7 +76,9 @@ class OnnxNetwork:
                 codes[port.tensor] = moved.astype(np.int64)
                 continue
             require(bool(np.isfinite(moved).all()), f"{self.program.name}: input {port.name!r} holds NaN or infinity")
-            codes[port.tensor] = quantize(moved, float(port.scale[0]), port.zero_point, tensor.low, tensor.high)
+            codes[port.tensor] = self.runtime.quantize(
+                moved, float(port.scale[0]), port.zero_point, tensor.low, tensor.high
+            )
         return codes
 
     def decode(self, outputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float64]]:
@@ -83,15 +89,14 @@ class OnnxNetwork:
             if port.scale is None:
                 found.append(value)
                 continue
-            scale = port.scale if port.scale.size == 1 else self._spread(port, value.ndim)
+            scale = port.scale if port.scale.size == 1 else _along(port.scale, port.layout)
             found.append((value - port.zero_point) * scale.astype(np.float64))
         return found
 
-    @staticmethod
-    def _spread(port: Port, ndim: int) -> NDArray[np.float32]:
-        """Shape scales per channel (last Program axis) for an output in the file's layout."""
-        assert port.scale is not None
-        return port.scale.reshape([-1 if axis == port.layout[-1] + 1 else 1 for axis in range(ndim)])
+
+def _along(numbers: NDArray[Any], layout: tuple[int, ...]) -> NDArray[Any]:
+    """Shape numbers per channel (last Program axis) to broadcast with a tensor in the file's layout, batch first."""
+    return numbers.reshape([-1 if axis == layout[-1] + 1 else 1 for axis in range(len(layout) + 1)])
 
 
 def in_file_order(codes: NDArray[Any], layout: tuple[int, ...]) -> NDArray[Any]:
@@ -135,8 +140,13 @@ def import_quantized(model: OnnxModel) -> OnnxNetwork:
         f"{model.name}: {len(dynamic)} scales are computed while it runs (DynamicQuantizeLinear); a Program's are "
         "fixed: quantize it statically",
     )
-    writer = Writer(model)
-    writer.go(RULES, "integer")
+    return read_integers(model, ONNX_RUNTIME, RULES)
+
+
+def read_integers(model: OnnxModel, runtime: Runtime, rules: Mapping[str, Rule]) -> OnnxNetwork:
+    """Return the integers of a model by a runtime's float steps and the rules of its operators."""
+    writer = Writer(model, runtime)
+    writer.go(rules, "integer")
     outputs = [_output(writer, name) for name in model.outputs]
     program = writer.program(outputs)
     check(program)
@@ -147,6 +157,7 @@ def import_quantized(model: OnnxModel) -> OnnxNetwork:
         tensors=writer.named,
         remarks=tuple(writer.parts.remarks),
         inexact=frozenset(writer.parts.inexact),
+        runtime=runtime,
     )
 
 
@@ -164,6 +175,10 @@ def _output(writer: Writer, name: str) -> Port:
         return Port(name, value.codes.name, value.codes.layout, np.array([value.scale], np.float32), value.zero)
     require(isinstance(value, Scaled), f"{writer.model.name}: output {name!r} is not computed from integers")
     assert isinstance(value, Scaled)
-    if value.bias is not None or value.low > -np.inf or value.high < np.inf:
+    if value.bias is not None and value.low == -np.inf and value.high == np.inf:
+        whole = np.rint(value.bias / value.scale).astype(np.int64)
+        add_bias(writer, Codes(value.name, value.layout), _along(whole, value.layout))
+        writer.remark(value.name, f"output {name!r} has its float bias rounded to whole sums")
+    elif value.bias is not None or value.low > -np.inf or value.high < np.inf:
         writer.remark(value.name, f"output {name!r} takes float steps behind exact sums, which stand for it")
     return Port(name, value.name, value.layout, value.scale, 0)

@@ -216,8 +216,8 @@ def _function(writer: Writer, node: OnnxNode) -> None:
         _clip_codes(writer, node, value)
         return
     low, high = (0.0, np.inf) if node.op == "Relu" else clip_limits(writer, node) if node.op == "Clip" else (None, None)
-    if isinstance(value, Scaled):
-        require(low is not None, "is a function of exact sums; quantize them first")
+    if isinstance(value, Scaled | Waiting):
+        require(low is not None, "is a function of values that are not quantized one by one; quantize them first")
         assert low is not None
         assert high is not None
         held = replace(value, low=max(value.low, low), high=max(min(value.high, high), max(value.low, low)))

@@ -11,26 +11,15 @@ from accelsim.program import Add, AvgPool, Concat, Constant, Mul, Requantize, Re
 from quant.importers.onnx_fold import axes_of
 from quant.importers.onnx_geometry import Window, window
 from quant.importers.onnx_model import OnnxNode, require
-from quant.importers.onnx_rules import add_offset, composed_scale, mean_scale
+from quant.importers.onnx_rules import add_offset, composed_scale, mean_scale, quantize
 from quant.importers.onnx_sums import pair, sides
 from quant.importers.onnx_walk import axis_of
-from quant.importers.onnx_writer import Codes, Grid, Real, Waiting, Weights, Writer
+from quant.importers.onnx_writer import Codes, Grid, Real, Runtime, Scaled, Waiting, Weights, Writer
 
 Array = NDArray[Any]
 
 EXP_BITS = 24
 SOFTMAX_BITS = 16
-
-
-def finish(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
-    """Write a waiting operator now that its result's grid is known.
-
-    Raises
-    ------
-    ValueError
-        If its operands do not fit it.
-    """
-    return FINISH[value.node.op](writer, value, grid, name)
 
 
 def _operands(writer: Writer, value: Waiting) -> list[Real]:
@@ -232,7 +221,7 @@ def _reduce_mean(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes
     rest = tuple(a for a in range(len(sample)) if a not in inner)
     require(len(rest) == 1, f"takes the mean over axes {axes} of samples {sample}; all but one are needed")
     source = writer.in_layout(held.codes, (*inner, *rest))
-    writer.remark(name, f"{name!r} is a mean of real numbers in ONNX Runtime; here of their exact sum")
+    writer.remark(name, f"{name!r} is a mean of real numbers in {writer.runtime.name}; here of their exact sum")
     kept = bool(node.attrs.get("keepdims", 1))
     done = _whole_mean(writer, held, source, grid, name if kept else writer.free(f"{name}.kept"))
     if kept:
@@ -269,7 +258,7 @@ def _softmax(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
     writer.codes_tensor(shares, tensor.shape, Grid(2.0**-SOFTMAX_BITS, 0, SOFTMAX_BITS, False, 0, 2**SOFTMAX_BITS - 1))
     exponentials = np.rint(steps).astype(np.int64)
     writer.emit(Softmax, (source.name,), shares, exponentials=exponentials, out_bits=SOFTMAX_BITS)
-    writer.remark(name, f"{name!r} is a softmax of float32 exponentials in ONNX Runtime; here of integers")
+    writer.remark(name, f"{name!r} is a softmax of float32 exponentials in {writer.runtime.name}; here of integers")
     return writer.curve(Real(Codes(shares, source.layout), 2.0**-SOFTMAX_BITS, 0), None, grid, name)
 
 
@@ -284,3 +273,23 @@ FINISH: dict[str, Callable[[Writer, Waiting, Grid, str], Codes]] = {
     "Concat": _concat,
     "Softmax": _softmax,
 }
+
+
+def _doubt(writer: Writer, value: Scaled | Waiting, grid: Grid) -> str:
+    ends = [(code - grid.zero) * grid.scale for code in (grid.low, grid.high)]
+    clips = value.low > ends[0] or value.high < ends[1]
+    if isinstance(value, Waiting):
+        return "is clipped before it is quantized, where ONNX Runtime goes on in float32" if clips else ""
+    if value.steps or value.bias is not None or clips:
+        return "takes float steps behind exact sums (bias, scale or activation) in fewer roundings"
+    return ""
+
+
+ONNX_RUNTIME = Runtime(
+    name="ONNX Runtime",
+    quantize=quantize,
+    multiplier=lambda scales, out: np.asarray(scales / np.float32(out), dtype=np.float64),
+    finish=FINISH,
+    doubt=_doubt,
+)
+"""ONNX Runtime on a CPU, see `quant.importers.onnx_rules`."""

@@ -1,6 +1,6 @@
 """The writer of a Program from a quantized ONNX file: what stands for each tensor, and how ops are appended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from accelsim.arith import bits_for, code_range
 from accelsim.program import Constant, Op, Program, Requantize, Reshape, Table, Tensor, Transpose
 from quant.importers.onnx_model import OnnxModel, OnnxNode, require
-from quant.importers.onnx_rules import dequantize, quantize
+from quant.importers.onnx_rules import dequantize
 from quant.importers.onnx_walk import Shape, Walk, axis_of
 
 Array = NDArray[Any]
@@ -107,10 +107,12 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Waiting:
-    """A float operator that becomes integers once it is known what grid its result goes to."""
+    """A float operator that becomes integers once it is known what grid its result goes to; then it is clipped."""
 
     node: OnnxNode
     operands: tuple[Any, ...]
+    low: float = -np.inf
+    high: float = np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,8 +160,33 @@ class Port:
     name: str
     tensor: str
     layout: tuple[int, ...]
-    scale: NDArray[np.float32] | None
+    scale: NDArray[Any] | None
     zero_point: int
+
+
+@dataclass(frozen=True, eq=False)
+class Runtime:
+    """Whose float steps between integers a file is read by.
+
+    Parameters
+    ----------
+    name
+        Of the runtime, for remarks.
+    quantize
+        ``(values, scale, zero point, low, high) -> codes``.
+    multiplier
+        ``(scales of sums, scale of the grid) -> multipliers``.
+    finish
+        By operator: how a waiting one is written, as ``(writer, value, grid, name) -> Codes``.
+    doubt
+        ``(writer, value, grid) -> text``: why codes may differ from the runtime's; empty if never.
+    """
+
+    name: str
+    quantize: Callable[[Array, float, int, int, int], Ints]
+    multiplier: Callable[[NDArray[np.float32], float], NDArray[np.float64]]
+    finish: "Mapping[str, Callable[[Writer, Waiting, Grid, str], Codes]]"
+    doubt: "Callable[[Writer, Scaled | Waiting, Grid], str]"
 
 
 def map_layout(rank: int) -> tuple[int, ...]:
@@ -181,8 +208,9 @@ class Parts:
 class Writer(Walk[Held]):
     """The Program as far as it is written."""
 
-    def __init__(self, model: OnnxModel) -> None:
+    def __init__(self, model: OnnxModel, runtime: Runtime) -> None:
         super().__init__(model)
+        self.runtime = runtime
         self.parts = Parts()
         self.named: dict[str, Codes] = {}
         for i, item in enumerate(model.inputs):
@@ -262,7 +290,7 @@ class Writer(Walk[Held]):
         bits = bits_for(-reach, reach)
         require(bits <= 62, f"sums of {bits} bits are too wide")
         if bits > 32:
-            self.remark(name, f"{name!r} can reach {bits} bits, where ONNX Runtime's int32 sums would wrap")
+            self.remark(name, f"{name!r} can reach {bits} bits, where int32 sums would wrap")
         real = None if scale is None else float(scale[0]) if scale.size == 1 else tuple(float(s) for s in scale)
         tensor = Tensor(
             name=name, shape=shape, bits=bits, signed=True, low=-reach, high=reach, scale=real, kind="accumulator"
@@ -343,7 +371,8 @@ class Writer(Walk[Held]):
         tensor = self.tensor(source.codes)
         codes = np.arange(tensor.low, tensor.high + 1)
         real = dequantize(codes, source.scale, source.zero)
-        entries = quantize(real if function is None else function(real), grid.scale, grid.zero, grid.low, grid.high)
+        values = real if function is None else function(real)
+        entries = self.runtime.quantize(values, grid.scale, grid.zero, grid.low, grid.high)
         if (
             function is None
             and np.array_equal(entries, codes)
@@ -358,12 +387,17 @@ class Writer(Walk[Held]):
         self.emit(Table, (source.codes.name,), name, entries=entries, low_code=tensor.low)
         return Codes(name, source.codes.layout, grid.scale, grid.zero)
 
+    def clipped(self, grid: Grid, low: float, high: float) -> Grid:
+        """Return a grid with the codes alone that values clipped to a range have: quantizing keeps order."""
+        ends = self.runtime.quantize(np.array([low, high], np.float32), grid.scale, grid.zero, grid.low, grid.high)
+        return replace(grid, low=int(ends[0]), high=int(ends[1]))
+
     def requantized(
         self, sums: Scaled, multiplier: NDArray[np.float64], grid: Grid, name: str, low: float, high: float
     ) -> Codes:
         """Bring exact sums onto a grid by rule ``float32_rne``, or ``fbgemm`` where a float bias is left to it."""
-        ends = quantize(np.array([low, high], np.float32), grid.scale, grid.zero, grid.low, grid.high)
-        self.codes_tensor(name, self.tensor(sums).shape, replace(grid, low=int(ends[0]), high=int(ends[1])))
+        narrow = self.clipped(grid, low, high)
+        self.codes_tensor(name, self.tensor(sums).shape, narrow)
         bias = None if sums.bias is None else np.asarray(sums.bias / sums.scale, dtype=np.float64)
         require(bool(np.all(multiplier >= 0)), f"{name!r} has negative scales")
         if bias is not None:
@@ -373,8 +407,8 @@ class Writer(Walk[Held]):
             (sums.name,),
             name,
             multiplier=np.array(multiplier),
-            low=int(ends[0]),
-            high=int(ends[1]),
+            low=narrow.low,
+            high=narrow.high,
             rule="float32_rne" if bias is None else "fbgemm",
             zero_out=grid.zero,
             float_bias=None if bias is None else np.array(bias),

@@ -14,6 +14,7 @@ from accelsim.program import Program, Requantize
 from quant.importers.tflite import TfliteNetwork, import_tflite, import_tflite_bytes
 from reports import witness_litert
 from reports.witness_litert import RESOLVERS, Litert, check_litert, litert_outputs
+from workloads import METRICS
 from workloads.tinyml import TINY_TASKS
 
 pytestmark = pytest.mark.skipif(
@@ -105,8 +106,9 @@ def test_all_samples_agree_and_score_alike(name: str, kernels: str, data_dir: Pa
     network, every = import_tflite(path, kernels), np.arange(len(samples))
     x = samples.batch(every)
     assert check_litert(network, path, x, layer_images=5).difference == ""
+    metric = METRICS[task.metric]
     scores = [
-        task.score(samples, every, network.decode(codes))
+        metric.value(metric.tally(network.decode(codes), samples.labels(every)))
         for codes in (
             execute(network.program, network.encode(x)).outputs[network.outputs[0].tensor],
             litert_outputs(network, path, x, kernels),

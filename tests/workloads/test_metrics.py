@@ -36,14 +36,26 @@ def test_large_logits_do_not_overflow():
     assert METRICS["perplexity"].value(tallies) == pytest.approx(1.0)
 
 
+def tallies_of(name: str, noise: np.ndarray) -> np.ndarray:
+    """Return tallies of 400 samples, the same but for noise in their first column."""
+    drawn = np.random.default_rng(5)
+    first, positive = drawn.uniform(0, 1, 400), np.arange(400) % 3 == 0
+    if name == "auc":
+        return np.stack([first + 0.5 * positive + noise, positive, np.arange(400.0)], axis=1)
+    return np.stack([first + noise, np.ones(400)], axis=1)
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_a_paired_error_is_zero_against_itself_and_smaller_than_an_unpaired_one(name: str, rng: np.random.Generator):
     metric = METRICS[name]
-    tallies = np.stack([rng.uniform(0, 1, 400), np.ones(400)], axis=1)
-    near = tallies + np.stack([rng.normal(0, 0.01, 400), np.zeros(400)], axis=1)
+    tallies, near = tallies_of(name, np.zeros(400)), tallies_of(name, rng.normal(0, 0.01, 400))
     assert metric.paired_error(tallies, tallies) == 0
     assert 0 < metric.paired_error(tallies, near) < metric.standard_error(tallies)
-    assert metric.standard_error(tallies[:1]) == 0
+
+
+@pytest.mark.parametrize("name", sorted(set(METRICS) - {"auc"}))
+def test_one_sample_has_no_error(name: str):
+    assert METRICS[name].standard_error(tallies_of(name, np.zeros(400))[:1]) == 0
 
 
 def test_a_standard_error_predicts_the_spread_over_fresh_samples(rng: np.random.Generator):

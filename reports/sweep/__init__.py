@@ -1,0 +1,1 @@
+"""Sweeps: networks × recipes × accelerators × technologies, each point measured once and kept."""

@@ -1,0 +1,275 @@
+"""The work of a sweep: one Program made, executed and proved once, then priced on every machine that asks for it.
+
+`measure` is a function of values alone, so that it runs in any process: here, in a pool, or on another computer. One
+call executes at most one Program under one way of adding up; what is left of a unit comes back and is handed in again,
+so that nothing that is known waits for what is not.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from accelsim.config import Accelerator
+from accelsim.execute import accumulations, may_overflow
+from accelsim.program import Program
+from accelsim.simulate import simulate
+from quant.graph import Graph
+from quant.lower import Quantized, lower
+from quant.observe import Stats
+from quant.pipeline import observe_for, prepare, quantize_network
+from quant.recipe import Recipe
+from quant.recipe_options import QuantOptions
+from quant.splitquant_storage import as_stored
+from reports.budget import choose_recipe
+from reports.run import accuracy_figures, overflow_record
+from reports.studies.common import expansion
+from reports.sweep.equal_area import equal_area
+from reports.sweep.identity import digest_of
+from reports.sweep.store import DONE, REFUSED, Accuracy, Row
+from reports.sweep.study import Point
+from reports.task import Integers, Task, TaskOptions, evaluate, load_task
+from reports.witness import check_bit_exact
+
+PROVED_AT_ONCE = 8
+
+LAYER_COLUMNS = (
+    "name", "kind", "m", "k", "n", "groups", "macs", "weight_bits", "act_bits", "splits", "folds", "array_cycles",
+    "cycles", "utilization", "dram_bytes", "weight_bytes",
+)  # fmt: skip
+"""Kept of every layer as it is; its energy and stalls are kept as totals, its overflow beside them."""
+
+APART = ("layers", "sources", "notes", "batch", "band", "activity")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Unit:
+    """One network under one set of quantization options, on some machines.
+
+    Parameters
+    ----------
+    task, options
+        Network with samples, and recipe.
+    network
+        Digest of the network.
+    points
+        (digest, point) of what is to be measured.
+    floats
+        Tallies of the float network; ``None`` where there is none.
+    known
+        Accuracies that need not be measured again, by key.
+    bit_exact_images
+        Samples proved equal to the torch oracle.
+    threads
+        Of the engine.
+    """
+
+    task: TaskOptions
+    options: QuantOptions
+    network: str
+    points: tuple[tuple[str, Point], ...]
+    floats: NDArray[np.float64] | None
+    known: Mapping[str, Accuracy]
+    bit_exact_images: int
+    threads: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """What a call measured, and the unit that is left to do."""
+
+    rows: tuple[Row, ...]
+    accuracies: tuple[Accuracy, ...] = ()
+    left: Unit | None = None
+
+
+def float_tallies(options: TaskOptions, threads: int = 1) -> NDArray[np.float64]:
+    """Return the tallies of the float network on the evaluated samples."""
+    torch.set_num_threads(threads)
+    return _task(options).float_tallies
+
+
+def measure(unit: Unit) -> Outcome:
+    """Measure the first point of a unit, and all others that its Program and way of adding up serve."""
+    torch.set_num_threads(unit.threads)
+    task = _task(unit.task)
+    first = unit.points[0][1]
+    try:
+        made = _make(task, unit, first.machine.accelerator)
+    except (ValueError, OverflowError) as error:
+        # without a plan the machine plays no part: no other one will do better
+        same = unit.points[:1] if unit.options.needs_plan else unit.points
+        return _outcome(unit, tuple(_refused(unit, digest, point, error) for digest, point in same), ())
+    key = _key(unit.network, made.integers.program, first.machine.accelerator)
+    try:
+        accuracy = unit.known.get(key) or _measured(task, unit, made, (key, first.machine.accelerator))
+    except OverflowError as error:  # a rule that takes overflow for an error
+        return _outcome(unit, (_refused(unit, *unit.points[0], error),), ())
+    served = [
+        (digest, point)
+        for digest, point in unit.points
+        if (not unit.options.needs_plan or _make(task, unit, point.machine.accelerator) is made)
+        and _key(unit.network, made.integers.program, point.machine.accelerator) == key
+    ]
+    rows = tuple(_row(unit, made, accuracy, digest, point) for digest, point in served)
+    return _outcome(unit, rows, () if key in unit.known else (accuracy,))
+
+
+def _outcome(unit: Unit, rows: tuple[Row, ...], accuracies: tuple[Accuracy, ...]) -> Outcome:
+    done = {row.digest for row in rows}
+    left = tuple((digest, point) for digest, point in unit.points if digest not in done)
+    return Outcome(rows=rows, accuracies=accuracies, left=replace(unit, points=left) if left else None)
+
+
+# --- Programs --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A network's integers, what is priced of them, and the weights stored over those before."""
+
+    integers: Integers
+    priced: Program
+    expansion: float
+
+
+@functools.lru_cache(maxsize=2)
+def _task(options: TaskOptions) -> Task:
+    return load_task(options)
+
+
+def _make(task: Task, unit: Unit, accelerator: Accelerator) -> _Made:
+    if task.integers is not None:
+        return _came(unit.task)
+    return _quantized(unit.task, _recipe(unit.task, unit.options, accelerator))
+
+
+@functools.lru_cache(maxsize=2)
+def _came(options: TaskOptions) -> _Made:
+    integers = _task(options).integers
+    assert integers is not None
+    return _Made(integers, integers.program, 1.0)
+
+
+@functools.lru_cache(maxsize=256)
+def _recipe(task: TaskOptions, options: QuantOptions, accelerator: Accelerator) -> Recipe:
+    return choose_recipe(options, lambda plain: _quantized(task, plain).integers.program, accelerator)[0]
+
+
+@functools.lru_cache(maxsize=3)
+def _quantized(options: TaskOptions, recipe: Recipe) -> _Made:
+    task = _task(options)
+    if recipe.bias_correction:
+        quantized = quantize_network(task.graph, task.calibration, recipe, seed=options.seed)
+    else:
+        ready, stats = _observed(options, recipe.transforms, recipe.first_last)
+        quantized = lower(ready, stats, recipe)
+    return _Made(quantized, as_stored(quantized), expansion(task, quantized))
+
+
+@functools.lru_cache(maxsize=2)
+def _observed(options: TaskOptions, transforms: tuple[Any, ...], first_last: Any) -> tuple[Graph, Stats]:
+    task = _task(options)
+    ready = prepare(
+        task.graph, Recipe(transforms=transforms, first_last=first_last), task.calibration, seed=options.seed
+    )
+    return ready, observe_for(ready, task.calibration, options.seed)
+
+
+# --- accuracy --------------------------------------------------------------------------------------------------------
+
+
+def _key(network: str, program: Program, accelerator: Accelerator) -> str:
+    """Return the key of an accuracy: where no sum can leave its register every machine gives the same integers."""
+    rules = may_overflow(program, accumulations(program, accelerator))
+    added = {name: repr(rule) for name, rule in rules.items()}
+    return digest_of([network, _digest(program), added])
+
+
+@functools.lru_cache(maxsize=8)
+def _digest(program: Program) -> str:
+    return program.digest()
+
+
+def _measured(task: Task, unit: Unit, made: _Made, at: tuple[str, Accelerator]) -> Accuracy:
+    key, accelerator = at
+    proved = min(unit.bit_exact_images, len(task.evaluated))
+    run = evaluate(task, made.integers, accelerator, threads=unit.threads, first=proved)
+    witness = check_bit_exact(task, made.integers, accelerator, run, images=proved, at_once=PROVED_AT_ONCE)
+    overflow = {name: overflow_record(item) for name, item in run.overflow.items() if item.differing}
+    figures = accuracy_figures(task.metric, run.tallies, unit.floats) | {
+        "images": len(task.evaluated),
+        "bit_exact": witness.bit_exact if proved else None,
+        "bit_exact_images": witness.images,
+        "bit_exact_difference": witness.difference,
+        "overflowed_outputs": sum(item.differing for item in run.overflow.values()),
+        "overflow_excluded": not run.overflow,
+        "program_digest": _digest(made.integers.program),
+    }
+    return Accuracy(key=key, network=unit.network, figures=figures, layers=overflow, tallies=run.tallies)
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def _refused(unit: Unit, digest: str, point: Point, error: Exception) -> Row:
+    return Row(
+        digest=digest,
+        network=unit.network,
+        status=REFUSED,
+        reason=" ".join(str(error).split()),
+        factors=point.factors,
+        figures={},
+        layers={},
+    )
+
+
+def _row(unit: Unit, made: _Made, accuracy: Accuracy, digest: str, point: Point) -> Row:
+    accelerator = point.machine.accelerator
+    try:
+        prices = point.prices.at(accelerator)
+        accelerator = equal_area(point.machine, made.priced, prices)
+        result = simulate(made.priced, accelerator, prices, batch=point.batch, timing_mode=point.timing_mode)
+    except (ValueError, OverflowError) as error:
+        return _refused(unit, digest, point, error)
+    plain = result.to_json()
+    figures = {
+        "recipe": made.integers.label,
+        "accelerator": accelerator.name,
+        "rows": accelerator.array.rows,
+        "cols": accelerator.array.cols,
+        "dataflow": accelerator.array.dataflow,
+        "pe": accelerator.pe.type,
+        "weight_expansion": made.expansion,
+        "batch": point.batch,
+        "macs": result.macs,
+        "notes": list(result.notes),
+    }
+    figures |= {name: value for name, value in plain.items() if name not in APART}
+    figures["energy_delay_pj_s"] = result.energy_pj["total"] * result.seconds
+    columns = _columns(plain["layers"], accuracy.layers)
+    return Row(
+        digest=digest,
+        network=unit.network,
+        status=DONE,
+        factors=point.factors,
+        accuracy_key=accuracy.key,
+        figures=dict(accuracy.figures) | figures,
+        layers=columns,
+    )
+
+
+def _columns(layers: list[dict[str, Any]], overflow: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the layers column by column, which is a third of the size."""
+    found: dict[str, list[Any]] = {name: [layer[name] for layer in layers] for name in LAYER_COLUMNS}
+    found["utilization"] = [round(value, 6) for value in found["utilization"]]
+    found["energy_pj"] = [float(f"{layer['energy_pj']['total']:.6g}") for layer in layers]
+    found["stall_cycles"] = [sum(layer["stall_cycles"].values()) for layer in layers]
+    found["overflowed_outputs"] = [
+        overflow[layer["name"]]["overflowed_outputs"] if layer["name"] in overflow else 0 for layer in layers
+    ]
+    return found
