@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reports import export, options
+from reports.sweep import command as sweep_command
 
 BAD_INPUT = 2
 FAILED = 1
@@ -59,9 +60,16 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument("--rungs", type=_rungs, metavar="N,N", help="run only these rungs")
     vectors = _command(commands, "export-vectors", _export, "write a layer's golden vectors for RTL, cycle by cycle")
     export.add_arguments(vectors)
+    swept = _command(commands, "sweep", _sweep, "measure every point of a study that a store does not have yet")
+    sweep_command.add_sweep(swept)
+    options.add_samples(swept)
+    merged = _command(commands, "merge", _merge, "put the stores of several sweeps together")
+    sweep_command.add_merge(merged)
+    exported = _command(commands, "export", _export_store, "write a store's points as CSV, JSON Lines or Parquet")
+    sweep_command.add_export(exported)
     lists = _command(commands, "list", _list, "show what there is, with sources")
     lists.add_argument("what", choices=("networks", "accelerators", "methods", "technologies", "recipes"))
-    for command in (run, cost, verify, vectors, lists):
+    for command in (run, cost, verify, vectors, swept, merged, exported, lists):
         options.add_output(command)
     return parser
 
@@ -152,6 +160,30 @@ def _export(args: argparse.Namespace) -> int:
     record = export.run_export(args)
     _write_json(args.json, record)
     _say(export.export_summary(record))
+    return 0
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    _check_outputs(args.json)
+    record = sweep_command.sweep(args)
+    _write_json(args.json, record)
+    _say(sweep_command.sweep_text(record))
+    return FAILED if record["failures"] else 0
+
+
+def _merge(args: argparse.Namespace) -> int:
+    _check_outputs(args.json)
+    record = sweep_command.merge(args)
+    _write_json(args.json, record)
+    _say(sweep_command.merge_text(record))
+    return 0
+
+
+def _export_store(args: argparse.Namespace) -> int:
+    _check_outputs(args.json, args.file)
+    record = sweep_command.export(args)
+    _write_json(args.json, record)
+    _say(f"{record['file']}: {record['points']} points")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import dataclass
+from typing import Literal
 
 from accelsim.config import Accelerator
 from accelsim.technology import NODE_RANGES_NM, Technology, scaled, technology
@@ -25,7 +26,7 @@ class Prices:
 
     name: str = "google"
     node_nm: float | None = None
-    scaling: str | None = None
+    scaling: Literal["google", "stillmaker"] | None = None
 
     def at(self, accelerator: Accelerator) -> Technology:
         """Return the prices for an accelerator.

@@ -1,7 +1,8 @@
 """LiteRT as outside witness: the integers of an imported TensorFlow Lite file, from LiteRT and from our Program.
 
 LiteRT runs one of its kernel sets on the file, sample by sample; all outputs are compared, and, on some samples, every
-tensor of codes. The first one that differs is named: layer, pixel, channel, the two values and the sum that led there.
+tensor of codes. The first one that differs is named: layer, pixel, channel, the two values and the sums that led there
+(`reports.witness_sums`).
 Needs the extra ``oracle`` (package ai-edge-litert), which is imported when used.
 """
 
@@ -13,13 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accelsim.config import Accelerator
 from accelsim.execute import execute
-from accelsim.program import Conv, Op, Program, Requantize
+from accelsim.program import Program
 from quant.importers.tflite import TfliteNetwork
 from reports.progress import progress
+from reports.witness_sums import Comparison, difference_text, folded
 
 RESOLVERS = {"xnnpack": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
 """LiteRT's operator resolver by kernel set (`quant.importers.tflite_kernels.KERNELS`)."""
+
+EVIDENCE = 8
+"""Samples from which the cause of a difference is told."""
 
 SAMPLES_AT_ONCE = 32
 """Samples of which our engine holds all tensors, or all outputs, at once."""
@@ -123,7 +129,13 @@ def with_outputs(data: bytes, tensors: Sequence[int]) -> bytes:
 
 
 def check_litert(
-    network: TfliteNetwork, path: Path, samples: NDArray[Any], *, layer_images: int = 2, offset: int = 0
+    network: TfliteNetwork,
+    path: Path,
+    samples: NDArray[Any],
+    *,
+    layer_images: int = 2,
+    offset: int = 0,
+    accelerator: Accelerator | None = None,
 ) -> LitertWitness:
     """Compare a network of one input with LiteRT under the kernel set it was imported for.
 
@@ -139,6 +151,8 @@ def check_litert(
         Of the first so many, every tensor is compared.
     offset
         Added to sample numbers in messages.
+    accelerator
+        Whose folds the sums of a difference are cut into.
 
     Raises
     ------
@@ -148,16 +162,18 @@ def check_litert(
     data, codes = path.read_bytes(), network.encode(samples)
     count = min(layer_images, len(samples))
     images = outputs = 0
-    difference = layers_difference(network, data, {n: c[:count] for n, c in codes.items()}, offset) if count else ""
+    difference = layers_difference(network, data, codes, offset, images=count, accelerator=accelerator)
     if not difference:
-        images, outputs, difference = _outputs_difference(network, data, codes, offset)
+        images, outputs, difference = _outputs_difference(network, data, codes, offset, accelerator)
     return LitertWitness(
         kernels=network.kernels, images=max(images, count), outputs=outputs, layer_images=count,
         tensors=len(computed_tensors(network)), difference=difference,
     )  # fmt: skip
 
 
-def _outputs_difference(network: TfliteNetwork, data: bytes, codes: Codes, offset: int) -> tuple[int, int, str]:
+def _outputs_difference(
+    network: TfliteNetwork, data: bytes, codes: Codes, offset: int, accelerator: Accelerator | None
+) -> tuple[int, int, str]:
     """Compare outputs up to the first sample that differs: samples, output values, that sample's first difference."""
     total, images, outputs = len(next(iter(codes.values()))), 0, 0
     theirs = _start(data, network.kernels)
@@ -170,16 +186,10 @@ def _outputs_difference(network: TfliteNetwork, data: bytes, codes: Codes, offse
                 images, outputs = images + 1, outputs + sum(values.size for values in found.values())
                 wrong = [p for p in network.outputs if not _same(network, p.index, ours[p.tensor][i], found)]
                 if wrong:
-                    one = {name: values[i : i + 1] for name, values in part.items()}
-                    return (
-                        images,
-                        outputs,
-                        layers_difference(network, data, one, offset + start + i)
-                        or (
-                            f"output {wrong[0].tensor!r} of sample {offset + start + i} differs, though no tensor does "
-                            "where LiteRT keeps them all"
-                        ),
-                    )
+                    rest, number = {name: values[i:] for name, values in part.items()}, offset + start + i
+                    text = layers_difference(network, data, rest, number, images=1, accelerator=accelerator)
+                    alone = f"output {wrong[0].tensor!r} of sample {number} differs, though no tensor does where "
+                    return images, outputs, text or alone + "LiteRT keeps them all"
                 advance(1)
     return images, outputs, ""
 
@@ -203,19 +213,51 @@ def computed_tensors(network: TfliteNetwork) -> dict[int, str]:
 
 
 def layers_difference(
-    network: TfliteNetwork, data: bytes, codes: Codes, offset: int = 0, accelerator: Accelerator | None = None
+    network: TfliteNetwork,
+    data: bytes,
+    codes: Codes,
+    offset: int = 0,
+    *,
+    images: int | None = None,
+    accelerator: Accelerator | None = None,
 ) -> str:
-    """Return the first tensor, in order of execution, in which some sample differs from LiteRT; empty if none."""
-    program, tensors = network.program, computed_tensors(network)
+    """Return the first tensor, in order of execution, in which one of the first samples differs from LiteRT.
+
+    Parameters
+    ----------
+    network, data, codes
+        The network, its file's bytes, and codes of samples.
+    offset
+        Added to sample numbers.
+    images
+        How many are compared, all where ``None``; those behind them help to tell why one differs.
+    accelerator
+        Whose folds the sums of a difference are cut into.
+
+    Returns
+    -------
+    str
+        One line; empty where nothing differs.
+    """
+    tensors = computed_tensors(network)
     theirs = _start(with_outputs(data, list(tensors)), network.kernels)
-    seen: list[tuple[Codes, Mapping[int, NDArray[Any]]]] = []
-    first: tuple[int, str, int] | None = None
-    for i in range(len(next(iter(codes.values())))):
-        one = {n: c[i : i + 1] for n, c in codes.items()}
-        seen.append(({**one, **execute(program, one, keep=[op.output for op in program.ops]).outputs}, theirs(_fed(network, codes, i))))
-        wrong = [(index, name) for index, name in tensors.items() if not _same(network, index, seen[-1][0][name][0], seen[-1][1])]
-        if wrong and first is None:
-            first = (*wrong[0], i)
+    batch = len(next(iter(codes.values())))
+
+    def both(i: int) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], list[str]]:
+        one = {name: values[i : i + 1] for name, values in codes.items()}
+        ours = one | execute(network.program, one, keep=[op.output for op in network.program.ops]).outputs
+        found = theirs(_fed(network, codes, i))
+        wrong = [name for index, name in tensors.items() if not _same(network, index, ours[name][0], found)]
+        return ours, {name: found[i].reshape(ours[name].shape).copy() for i, name in tensors.items()}, wrong
+
+    for i in range(batch if images is None else min(images, batch)):
+        first = both(i)
+        if first[2]:
+            evidence = [both(j) for j in range(i + 1, min(i + EVIDENCE, batch))]
+            return _describe(network.program, first[2][0], [first, *evidence], offset + i, accelerator)
+    return ""
+
+
 def _start(data: bytes, kernels: str) -> Litert:
     try:
         return Litert(data, kernels)
@@ -242,24 +284,21 @@ def _same(network: TfliteNetwork, index: int, ours: NDArray[Any], found: Mapping
     return bool(np.array_equal(np.float32(port.scale) * (ours.astype(np.int64) - port.zero_point).astype("f4"), theirs))
 
 
-def _describe(program: Program, name: str, ours: Codes, theirs: NDArray[Any], sample: int) -> str:
-    """Tell where two maps differ first, and the sum and rule that led to our value."""
-    mine, other = ours[name][0], theirs.reshape(ours[name][0].shape)
-    different = np.argwhere(mine != other)
-    place = tuple(int(n) for n in different[0])
-    layer = next(op for op in program.ops if op.output == name)
-    text = (
-        f"{layer.kind} {name!r}: sample {sample}, pixel {list(place[:-1])}, channel {place[-1]}: ours "
-        f"{int(mine[place])}, LiteRT {int(other[place])} ({len(different)} of {mine.size} differ)"
-    )
-    return text + _led_there(program, layer, ours, place)
-
-
-def _led_there(program: Program, layer: Op, ours: Codes, place: tuple[int, ...]) -> str:
-    if not isinstance(layer, Requantize) or layer.inputs[0] not in ours or ours[layer.inputs[0]][0].ndim != len(place):
-        return ""
-    product = next(op for op in program.ops if op.output == layer.inputs[0])
-    multiplier = float(layer.multiplier[place[-1] if layer.multiplier.size > 1 else 0])
-    total = int(ours[layer.inputs[0]][(0, *place)])
-    exact = total * multiplier
-    return f"; {product.kind} {product.name!r} gives sum {total}, times {multiplier!r} is {exact!r}, rule {layer.rule}"
+def _describe(
+    program: Program,
+    name: str,
+    samples: Sequence[tuple[Codes, Codes, list[str]]],
+    number: int,
+    accelerator: Accelerator | None,
+) -> str:
+    """Tell where a tensor differs first, and why, from all samples in which nothing before it differs."""
+    order = {op.output: place for place, op in enumerate(program.ops)}
+    fair = [sample for sample in samples if all(order[wrong] >= order[name] for wrong in sample[2])]
+    values = {key: np.concatenate([ours[key] for ours, _, _ in fair]) for key in fair[0][0]}
+    return difference_text(
+        Comparison(
+            program=program, op=program.ops[order[name]], values=values, ours=values[name],
+            theirs=np.concatenate([theirs[name] for _, theirs, _ in fair]), names=("ours", "LiteRT"),
+            rules=folded(program, accelerator), offset=number,
+        )
+    )  # fmt: skip

@@ -112,9 +112,7 @@ def compare_imported(
     return compare(network.program, network.encode(*samples), found, network.inexact, accelerator)
 
 
-def compare_exported(
-    quantized: Quantized, *samples: Array, accelerator: Accelerator | None = None
-) -> RuntimeWitness:
+def compare_exported(quantized: Quantized, *samples: Array, accelerator: Accelerator | None = None) -> RuntimeWitness:
     """Compare a network of ours, exported, with what ONNX Runtime makes of the file.
 
     `accelerator` is the one whose folds the sums of a difference are cut into.

@@ -22,7 +22,7 @@ EXP_BITS = 24
 SOFTMAX_BITS = 16
 
 
-def _operands(writer: Writer, value: Waiting) -> list[Real]:
+def operands(writer: Writer, value: Waiting) -> list[Real]:
     """Return the operands as codes in one layout, stored ones as tensors."""
     ranks = [len(v.codes.layout) for v in value.operands if isinstance(v, Real)]
     require(bool(ranks), "joins constants alone")
@@ -47,7 +47,7 @@ def _repeats(writer: Writer, held: Real) -> bool:
 
 
 def _add(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
-    first, second = _operands(writer, value)
+    first, second = operands(writer, value)
     shape = _broadcast(writer, first, second)
     swap = _repeats(writer, first) and not _repeats(writer, second)  # the repeated code goes into the offset first
     order = (second, first) if swap else (first, second)
@@ -74,7 +74,7 @@ def _add(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
 
 def _plain_add(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
     """Sum of two or more, or a difference, in plain float32."""
-    held = _operands(writer, value)
+    held = operands(writer, value)
     signs = (1, -1) if value.node.op == "Sub" else (1, 1)
     require(len(held) == 2, f"joins {len(held)} tensors; two are known")
     ratios = tuple(float(np.float32(v.scale) / np.float32(grid.scale)) for v in held)
@@ -97,7 +97,7 @@ def _plain_add(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
 
 def _mul(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
     """Product: exact, scaled in float32, and the zero point added before rounding, as QLinearMul does."""
-    first, second = _operands(writer, value)
+    first, second = operands(writer, value)
     shape = _broadcast(writer, first, second)
     zeros = (first.zero, second.zero)
     tensors = [writer.tensor(held.codes) for held in (first, second)]
@@ -233,7 +233,7 @@ def _reduce_mean(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes
 
 
 def _concat(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
-    held = _operands(writer, value)
+    held = operands(writer, value)
     layout = held[0].codes.layout
     axis = axis_of(value.node.attrs["axis"], len(layout) + 1)
     parts = [writer.curve(v, None, grid, writer.free(f"{name}.{i}")) for i, v in enumerate(held)]

@@ -28,11 +28,12 @@ def _holds(asked: Any, value: Any) -> bool:
         if sign == "!=":
             return not _holds(_number(other), value)
         return _is_number(value) and bool(_ORDER[sign](value, float(other)))
-    return type(asked) is type(value) and asked == value or (_is_number(asked) and _is_number(value) and asked == value)
+    alike = type(asked) is type(value) or (_is_number(asked) and _is_number(value))
+    return alike and bool(asked == value)
 
 
 def check_condition(condition: Mapping[str, Any], known: Collection[str]) -> list[str]:
-    """Return what is wrong with a condition: factors that no point has, comparisons with something else than numbers."""
+    """Return what is wrong with a condition: unknown factors, comparisons with something else than numbers."""
     problems = [f"there is no factor {name!r}; there are {', '.join(known)}" for name in condition if name not in known]
     if not condition:
         problems.append("an empty condition leaves everything out; remove it")

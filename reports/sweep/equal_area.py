@@ -9,6 +9,7 @@ from accelsim.program import Conv, MatMul, Program
 from accelsim.technology import Technology
 from reports.sweep.study import Machine, changed
 
+
 def equal_area(machine: Machine, program: Program, prices: Technology) -> Accelerator:
     """Return the accelerator, its columns as many as fit the area of its array at `Machine.equal_area_bits`.
 

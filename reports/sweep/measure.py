@@ -19,7 +19,7 @@ from accelsim.execute import accumulations, may_overflow
 from accelsim.program import Program
 from accelsim.simulate import simulate
 from quant.graph import Graph
-from quant.lower import Quantized, lower
+from quant.lower import lower
 from quant.observe import Stats
 from quant.pipeline import observe_for, prepare, quantize_network
 from quant.recipe import Recipe

@@ -65,7 +65,7 @@ class StudyFile(BaseModel):
     accelerators: list[Entry] = Field(min_length=1)
     technologies: list[Entry] = Field(default=["google"], min_length=1)
     batch: int | list[int] = 1
-    timing: str | None | list[str | None] = None
+    timing: str | list[str | None] | None = None
     bit_exact_images: int = Field(default=2, ge=0)
     skip: list[dict[str, Any]] = Field(default=[])
 

@@ -221,14 +221,15 @@ class _Jobs:
     running: dict["Future[Any]", Unit | TaskOptions] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     crashes: Counter[str] = field(default_factory=Counter)
+    blocked: list[Unit] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.of_network = {task: digest for digest, task in self.plan.floats.items()}
         self.held = self.store.networks()
         self.known = {network: self.store.accuracies(network) for network in {u.network for u in self.plan.units}}
-        quantized = {n for n, facts in self.plan.facts.items() if facts["quantized_before"]}
-        for digest in quantized & set(self.plan.floats):
-            self._network(digest, None)
+        for digest in self.plan.floats:
+            if self.plan.facts[digest]["quantized_before"]:  # there is no float network to measure
+                self._network(digest, None)
         self.blocked = [unit for unit in self.plan.units if unit.network not in self.held]
         self.waiting = [task for digest, task in self.plan.floats.items() if digest not in self.held]
         self.waiting += [unit for unit in self.plan.units if unit.network in self.held]
@@ -276,9 +277,9 @@ class _Jobs:
         """Store a network, and let its units go."""
         self.store.add(networks=[NetworkRow(digest=digest, facts=self.plan.facts[digest], tallies=tallies)])
         self.held = self.store.networks()
-        free = [unit for unit in getattr(self, "blocked", []) if unit.network == digest]
+        free = [unit for unit in self.blocked if unit.network == digest]
         self.waiting += [replace(unit, floats=tallies) for unit in free]
-        self.blocked = [unit for unit in getattr(self, "blocked", []) if unit.network != digest]
+        self.blocked = [unit for unit in self.blocked if unit.network != digest]
 
     def _give_up(self, job: Unit | TaskOptions) -> None:
         if not isinstance(job, Unit):
@@ -332,7 +333,12 @@ def _start() -> None:
     hide_progress().__enter__()
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 class _Here(Executor):

@@ -1,0 +1,163 @@
+"""Whole networks of seeded random weights, and every way of quantizing them.
+
+Batch norms get statistics of their own, so that folding them changes every channel differently. Sides are the smallest
+at which each layer still sees a map; `Net.full` is what the network was made for.
+"""
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from accelsim.arith import REQUANT_RULES
+from quant.clip import CLIPS
+from quant.ocs import SplitOutliers
+from quant.ocs_activation import SplitActivations
+from quant.recipe import Recipe
+from quant.smoothquant import SmoothQuant
+from quant.splitquant import SplitQuant
+from quant.transform import Transform
+from quant.transforms import TRANSFORMS
+from workloads.bert import BertTiny
+from workloads.hub import hub_workload
+from workloads.imagenet import MobileNetV1
+from workloads.lstm import CharLSTM
+from workloads.wikitext import WordLSTM
+from workloads.zoo import zoo_workload
+
+SAMPLES = 4
+RATIO = 0.05
+WORDS = 300
+
+
+@dataclass(frozen=True, eq=False)
+class Net:
+    """A network by the shape of its input: pictures ``[3, side, side]``, or ids ``[time]`` of so many words."""
+
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    full: tuple[int, ...]
+    words: int = 0
+
+    def module(self) -> nn.Module:
+        """Return the network in evaluation mode."""
+        torch.manual_seed(0)
+        net = self.build().eval()
+        for norm in net.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                nn.init.uniform_(norm.weight, 0.5, 1.5)
+                nn.init.normal_(norm.bias, std=0.1)
+                nn.init.normal_(norm.running_mean, std=0.1)
+                nn.init.uniform_(norm.running_var, 0.5, 1.5)
+        return net.requires_grad_(False)
+
+    def samples(self, full: bool = False) -> NDArray[Any]:
+        """Return seeded inputs ``[4, ...]``."""
+        rng, shape = np.random.default_rng(0), (SAMPLES, *(self.full if full else self.shape))
+        return rng.integers(0, self.words, shape) if self.words else rng.standard_normal(shape).astype(np.float32)
+
+
+def vision(name: str, side: int, full: int = 224) -> Net:
+    """Return a network of torchvision."""
+    return Net(zoo_workload(name).build, (3, side, side), (3, full, full))
+
+
+def hub(config: dict[str, Any], time: int) -> Net:
+    """Return a language model of transformers from its configuration."""
+
+    def build() -> nn.Module:
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "config.json").write_text(json.dumps(config))
+            return hub_workload(Path(folder), None).build()
+
+    return Net(build, (time,), (2 * time,), words=int(config["vocab_size"]))
+
+
+BERT = {
+    "architectures": ["BertForSequenceClassification"], "model_type": "bert", "hidden_size": 128, "vocab_size": WORDS,
+    "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 512, "num_labels": 3,
+}  # fmt: skip
+GPT2 = {
+    "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_embd": 128, "n_layer": 2, "n_head": 4,
+    "vocab_size": WORDS, "n_positions": 64, "bos_token_id": 0, "eos_token_id": 0,
+}  # fmt: skip
+
+PICTURES: dict[str, Callable[[], Net]] = {
+    "resnet18": lambda: vision("resnet18", 64),
+    "mobilenet_v2": lambda: vision("mobilenet_v2", 64),
+    "mobilenet_v1": lambda: Net(lambda: MobileNetV1(1.0), (3, 64, 64), (3, 224, 224)),
+    "resnet50": lambda: vision("resnet50", 64),
+    "densenet121": lambda: vision("densenet121", 64),
+    "inception_v3": lambda: vision("inception_v3", 128, 299),
+    "vgg16_bn": lambda: vision("vgg16_bn", 224),
+    "efficientnet_b0": lambda: vision("efficientnet_b0", 64),
+    "vit_b_16": lambda: vision("vit_b_16", 224),
+}
+TEXTS: dict[str, Callable[[], Net]] = {
+    "char_lstm": lambda: Net(CharLSTM, (8,), (150,), words=108),
+    "word_lstm": lambda: Net(lambda: WordLSTM(WORDS), (4,), (35,), words=WORDS),
+    "bert_tiny": lambda: Net(lambda: BertTiny(WORDS, 6), (48,), (48,), words=WORDS),
+    "bert": lambda: hub(BERT, 16),
+    "gpt2": lambda: hub(GPT2, 16),
+}
+NETWORKS = PICTURES | TEXTS
+
+
+def splitting(kind: type[Transform]) -> Transform:
+    """Return a transform with its defaults, but such that it splits channels where it can."""
+    options = {field.name for field in dataclasses.fields(kind)} & {"ratio"}  # type: ignore[arg-type]
+    return kind(**dict.fromkeys(options, RATIO))
+
+
+def _composed(*names: str) -> tuple[Transform, ...]:
+    return tuple(splitting(TRANSFORMS[name]) for name in names)
+
+
+PLAIN = Recipe(weight_bits=5, act_bits=7, act_clip=CLIPS["percentile"]())
+
+CLIPPED = {
+    f"clip {name}": Recipe(weight_bits=5, act_bits=6, weight_clip=clip(), act_clip=clip())
+    for name, clip in CLIPS.items()
+}  # fmt: skip
+
+OPTIONS = {
+    "eight bits": Recipe(),
+    "sixteen bits": Recipe(weight_bits=16, act_bits=16, first_last="same"),
+    "per channel": replace(PLAIN, per_channel=True),
+    "bias correction": replace(PLAIN, bias_correction=True),
+    "affine, first and last alike": replace(PLAIN, first_last="same", act_scheme="affine"),
+    "wide clamp": replace(PLAIN, wide_clamp=True, weight_bits=4, weight_clip=CLIPS["aciq-ocs-paper"]()),
+} | {f"rule {rule}": replace(PLAIN, rule=rule) for rule in REQUANT_RULES}
+
+FORMS: dict[str, tuple[Transform, ...]] = {
+    "ocs naive": (SplitOutliers(ratio=RATIO, naive=True),),
+    "ocs selective": (SplitOutliers(ratio=RATIO, threshold_ratio=0.5),),
+    "ocs widened": (SplitOutliers(ratio=RATIO, form="widen"),),
+    "act-ocs oracle": (SplitActivations(ratio=RATIO, oracle=True),),
+    "two-step released": (replace(_composed("two-step")[0], released=True),),
+    "splitquant symmetric": (SplitQuant(scales="symmetric"),),
+    "splitquant with activations": (SplitQuant(activations=True),),
+    "one-step, ocs": _composed("one-step", "ocs"),
+    "two-step, act-ocs, ocs": _composed("two-step", "act-ocs", "ocs"),
+    "cross-layer, act-ocs": _composed("cross-layer", "act-ocs"),
+    "smoothquant, ocs": (SmoothQuant(alpha=0.7), *_composed("ocs")),
+    "smoothquant, ocs, splitquant": _composed("smoothquant", "ocs", "splitquant"),
+}
+TRANSFORMED = {
+    name: replace(PLAIN, transforms=transforms)
+    for name, transforms in ({name: (splitting(kind),) for name, kind in TRANSFORMS.items()} | FORMS).items()
+} | {
+    "ocs, expanded clip": replace(PLAIN, transforms=_composed("ocs"), weight_clip=CLIPS["mse"](), clip_expanded=True),
+    "cross-layer, bias correction": replace(PLAIN, transforms=_composed("cross-layer"), bias_correction=True),
+    "ocs, per channel, kl": replace(PLAIN, transforms=_composed("ocs"), per_channel=True, act_clip=CLIPS["kl"]()),
+}
+
+METHODS = CLIPPED | OPTIONS | TRANSFORMED
