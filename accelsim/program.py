@@ -578,6 +578,10 @@ def gemm_view(program: Program, op: Op) -> Gemm | None:
     return None
 
 
+BOUND_AT_ONCE = 1 << 20
+"""Weights of which `conv_bound` holds wide copies at a time."""
+
+
 def conv_bound(weight: IntArray, bias: IntArray, magnitude: int) -> NDArray[np.int64]:
     """Return ``Σ|w| · max|x| + |bias|`` per output channel, int64 ``[out]``.
 
@@ -590,7 +594,9 @@ def conv_bound(weight: IntArray, bias: IntArray, magnitude: int) -> NDArray[np.i
     magnitude
         Largest absolute code of the input, padding included.
     """
-    total = np.abs(weight.astype(np.int64)).reshape(weight.shape[0], -1).sum(axis=1)
+    rows = weight.reshape(weight.shape[0], -1)
+    parts = np.array_split(rows, 1 + rows.size // BOUND_AT_ONCE)
+    total = np.concatenate([np.abs(part.astype(np.int64)).sum(axis=1) for part in parts])
     return total * np.int64(magnitude) + np.abs(bias.astype(np.int64))
 
 

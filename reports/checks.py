@@ -22,12 +22,19 @@ class Checks:
         The first of them, in words.
     covered
         What was covered, for the printed line.
+    skipped
+        What could not be compared, each with its reason.
     """
 
     compared: int = 0
     failed: int = 0
     failures: list[str] = field(default_factory=list)
     covered: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def skip(self, what: str) -> None:
+        """Note what cannot be compared, and why."""
+        self.skipped.append(what)
 
     def expect(self, holds: bool, what: str) -> None:
         """Count one comparison."""

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reports import export, options
+from reports.page import command as report_command
+from reports.search import command as search_command
 from reports.sweep import command as sweep_command
 
 BAD_INPUT = 2
@@ -67,9 +69,15 @@ def build_parser() -> argparse.ArgumentParser:
     sweep_command.add_merge(merged)
     exported = _command(commands, "export", _export_store, "write a store's points as CSV, JSON Lines or Parquet")
     sweep_command.add_export(exported)
+    reported = _command(commands, "report", _report, "write a page about a store, about runs, or about two sides compared")
+    report_command.add_report(reported)
+    search = _command(
+        commands, "search", _search, "look for the best widths, splits and machines, by several objectives"
+    )
+    search_command.add_arguments(search)
     lists = _command(commands, "list", _list, "show what there is, with sources")
     lists.add_argument("what", choices=("networks", "accelerators", "methods", "technologies", "recipes"))
-    for command in (run, cost, verify, vectors, swept, merged, exported, lists):
+    for command in (run, cost, verify, vectors, swept, merged, exported, reported, search, lists):
         options.add_output(command)
     return parser
 
@@ -132,7 +140,7 @@ def _verify(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from reports import verify
-    from reports.task import load_task
+    from reports.stand_ins import load_subject
 
     _check_outputs(args.json)
     if args.published:
@@ -143,13 +151,13 @@ def _verify(args: argparse.Namespace) -> int:
         raise ValueError(f"--rungs must name rungs of {', '.join(map(str, known))} (got {args.rungs})")
     names = (args.networks or ["digits"]) if any(rung.on_networks for rung in chosen) else []
     asked = options.task_options(args, "")
-    tasks = tuple(load_task(replace(asked, network=name)) for name in names)
+    tasks = tuple(load_subject(replace(asked, network=name)) for name in names)
     outcomes = []
-    for outcome in verify.run_ladder(verify.Setting(tasks=tasks, seed=args.seed), chosen):
+    for outcome in verify.run_ladder(verify.Setting(tasks=tasks, seed=args.seed, images=args.images), chosen):
         outcomes.append(outcome)
         _say(verify.format_outcome(outcome))
     _say("\n" + verify.format_summary(outcomes))
-    passed = all(outcome.passed for outcome in outcomes)
+    passed = all(outcome.result != "fail" for outcome in outcomes)
     record = {"networks": names, "passed": passed, "rungs": [outcome.to_json() for outcome in outcomes]}
     _write_json(args.json, record)
     return 0 if passed else FAILED
@@ -179,12 +187,28 @@ def _merge(args: argparse.Namespace) -> int:
     return 0
 
 
+def _report(args: argparse.Namespace) -> int:
+    _check_outputs(args.json, args.html)
+    record = report_command.report(args)
+    _write_json(args.json, record)
+    _say(report_command.report_text(record))
+    return 0
+
+
 def _export_store(args: argparse.Namespace) -> int:
     _check_outputs(args.json, args.file)
     record = sweep_command.export(args)
     _write_json(args.json, record)
     _say(f"{record['file']}: {record['points']} points")
     return 0
+
+
+def _search(args: argparse.Namespace) -> int:
+    _check_outputs(args.json)
+    record, text, sound = search_command.run(args)
+    _write_json(args.json, record)
+    _say(text)
+    return 0 if sound else FAILED
 
 
 def _published(args: argparse.Namespace) -> int:

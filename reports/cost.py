@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from accelsim.program import Program
 from accelsim.simulate import Result, simulate
-from quant.capture import capture
 from quant.graph import Graph
 from quant.pipeline import quantize_network
 from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions
 from quant.splitquant_storage import as_stored
 from reports.budget import budget_record, choose_recipe
-from reports.files import network_file, read_network
+from reports.files import Imported, network_file, read_module, read_network
 from reports.run import RECORD_VERSION, Machinery
 from reports.sources import find_workload
 from reports.task import TaskOptions
@@ -39,6 +38,12 @@ def cost_network(options: TaskOptions, asked: Recipe | QuantOptions, machinery: 
         The keys of ``accelsim cost --json``. ``elapsed_s`` is the time of a second evaluation in this process, from the
         Program to all figures: imports, compilation and quantization are apart.
     """
+    path = network_file(options.network, options.data)
+    network = None if path is None else read_network(path)
+    if isinstance(network, Imported):
+        if asked not in (Recipe(), QuantOptions()):
+            raise ValueError(f"{options.network} came as integers; leave the quantization options out")
+        return price_program(network.program.without_values(), machinery, network.label) | budget_record(None)
     lower = lowering(options)
     recipe, plan = choose_recipe(asked, lower, machinery.accelerator)
     return price_program(lower(recipe), machinery, recipe.label()) | budget_record(plan)
@@ -83,7 +88,9 @@ def lowering(options: TaskOptions) -> Callable[[Recipe], Program]:
     workload = find_workload(options.network, options.data, trust=options.trust)
     module = workload.build(options.data, options.seed, cache=options.cache, weights=options.weights)
     x = _calibration(workload, options)
-    graph = capture(module, torch.from_numpy(x[:2]), workload.name)
+    graph = read_module(module, torch.from_numpy(x[:2]), workload.name)
+    if not isinstance(graph, Graph):
+        return lambda recipe: graph.program.without_values()
 
     def lower(recipe: Recipe) -> Program:
         quantized = quantize_network(graph, lambda: [x], recipe, seed=options.seed)

@@ -49,7 +49,7 @@ class Point:
 
 
 @dataclass
-class _Drawing:
+class Drawing:
     """SVG elements so far."""
 
     width: float
@@ -116,7 +116,7 @@ def stacked_bars(
     tail = max(len(text(bar.total)) for bar in bars) * CHARACTER + 10 if longest else 0.0
     label_room = 0.0 if above or not longest else min(longest * CHARACTER + 10, width * 0.34)
     scale = (width - label_room - tail) / (max(bar.total for bar in bars) or 1.0)
-    drawing = _Drawing(width)
+    drawing = Drawing(width)
     y, group = 0.0, ""
     for bar in bars:
         if bar.group != group:
@@ -138,7 +138,7 @@ def stacked_bars(
 
 
 def _stack(
-    drawing: _Drawing,
+    drawing: Drawing,
     bar: Bar,
     corner: tuple[float, float],
     scale: float,
@@ -165,7 +165,7 @@ def intervals(title: str, points: Sequence[Point], width: float, text: Text, dev
     tail = max(len(text(p.value)) for p in points) * CHARACTER + 10
     ends = [(p.value - deviations * p.error, p.value + deviations * p.error) for p in points]
     axis = Axis.over([end for pair in ends for end in pair], (label_room + 16, width - tail - 10), 4 if above else 5)
-    drawing = _Drawing(width)
+    drawing = Drawing(width)
     step = 42 if above else ROW
     bottom = step * len(points)
     for tick in axis.ticks:
@@ -252,7 +252,7 @@ def scatter(
     left = max(len(texts[1](tick)) for tick in probe.ticks) * CHARACTER + 10
     down = Axis.over(values, (height - 44, 26))
     across = Axis.over([p.at for p in points], (left + 12, width - 16), 3 if width < NARROW else 5)
-    drawing = _Drawing(width, height)
+    drawing = Drawing(width, height)
     drawing.text(0, 12, names[1], "axis")
     drawing.text(width, height - 4, names[0], "axis", "end")
     for tick in down.ticks:
@@ -306,7 +306,7 @@ def _overlap(one: Box, other: Box) -> float:
 
 def strip(title: str, counts: Mapping[int, int], length: int, width: float) -> str:
     """Return a row of cells, one per channel, darker where more happened (by the logarithm of the count)."""
-    drawing = _Drawing(width, 14)
+    drawing = Drawing(width, 14)
     drawing.rect(0, 0, width, 14, "track")
     most = math.log1p(max(counts.values(), default=1))
     cell = width / max(length, 1)

@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from accelsim.program import Program
+from quant.capture import capture
 from quant.graph import Graph
 from quant.importers.onnx_import import OnnxNetwork, import_onnx
+from quant.importers.pt2e import import_pt2e_module
+from quant.importers.pt2e_model import is_quantized_module
 from quant.importers.tflite import TfliteNetwork, import_tflite
 from quant.run import predict
 from workloads import Samples, Source, Workload
@@ -100,6 +105,13 @@ def read_network(path: Path, kernels: str = "xnnpack") -> Graph | Imported:
     return found if isinstance(found, Graph) else _from_onnx(found, path)
 
 
+def read_module(module: nn.Module, example: torch.Tensor, name: str) -> Graph | Imported:
+    """Return a torch network: captured, or its integers where torch or torchao quantized it (PT2E)."""
+    if is_quantized_module(module):
+        return _from_onnx(import_pt2e_module(module, example, name), Path(name))
+    return capture(module, example, name)
+
+
 def _from_tflite(network: TfliteNetwork, path: Path) -> Imported:
     def decode(outputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float64]]:
         return [network.decode(outputs[port.tensor], place) for place, port in enumerate(network.outputs)]
@@ -112,7 +124,7 @@ def _from_onnx(network: OnnxNetwork, path: Path) -> Imported:
     def decode(outputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float64]]:
         return list(network.decode(outputs))
 
-    label = "ONNX Runtime's rules"
+    label = f"{network.runtime.name}'s rules"
     return Imported(network.program, label, network.encode, decode, network, path, network.remarks)
 
 
@@ -130,6 +142,8 @@ def file_workload(path: Path, network: Graph | Imported, data: Path | None) -> W
     if len(inputs) != 1:
         raise ValueError(f"{path} must have one input to be run on samples (got {len(inputs)}); use it from Python")
     arrays = read_samples(data)
+    if isinstance(network, Imported):
+        _check_codes(network, arrays["x"], data)
     if "y" not in arrays and not isinstance(network, Graph):
         raise ValueError(f"data file {data} must have labels y beside x, because {path} came as integers; save both")
 
@@ -151,6 +165,18 @@ def file_workload(path: Path, network: Graph | Imported, data: Path | None) -> W
         data=samples,
         tokens=arrays["x"].dtype == np.int64 and isinstance(network, Graph),
     )
+
+
+def _check_codes(network: Imported, x: NDArray[Any], data: Path | None) -> None:
+    """Refuse whole numbers that LiteRT would take for codes, and that are none."""
+    if not isinstance(network.source, TfliteNetwork) or x.dtype.kind == "f":
+        return
+    tensor = network.program.tensors[network.program.inputs[0]]
+    if x.min() < tensor.low or x.max() > tensor.high:
+        raise ValueError(
+            f"data file {data}: whole numbers are codes, which {network.path} takes from {tensor.low} to {tensor.high} "
+            f"(got {x.min()}..{x.max()}); save real values as float32"
+        )
 
 
 def _answers(network: Graph | Imported, x: NDArray[Any]) -> NDArray[np.int64]:

@@ -53,6 +53,6 @@ def _priced(prices: Prices, accelerator_nm: float, accelerator: str) -> Technolo
     if prices.node_nm is None and not low <= node <= high:
         raise ValueError(
             f"technology {prices.name} has prices for {low:g}..{high:g} nm only, {accelerator} is at {node:g} nm; give "
-            f"--node {high:g} to price it there, or --scaling to move it"
+            f"--node {high:g} (node_nm in a study) to price it there, or --scaling to move it"
         )
     return technology(prices.name, node)

@@ -18,10 +18,11 @@ from accelsim.execute import Execution, execute
 from accelsim.program import Program
 from accelsim.reference import OverflowMap
 from accelsim.register import execute_register
-from quant.capture import capture
 from quant.graph import Graph
+from quant.pipeline import quantize_network
+from quant.recipe import Recipe
 from quant.run import predict
-from reports.files import file_workload, network_file, read_network
+from reports.files import Imported, file_workload, network_file, read_module, read_network
 from reports.progress import progress, progress_share
 from reports.sources import find_workload
 from workloads import METRICS, Metric, Samples, Workload, split
@@ -94,6 +95,8 @@ class Task:
         Indices into `samples`; no sample is in both.
     integers
         A network that came as integers.
+    stand_ins
+        The samples are random ones.
     """
 
     workload: Workload
@@ -102,6 +105,18 @@ class Task:
     calibrated: NDArray[np.int64]
     evaluated: NDArray[np.int64]
     integers: "Integers | None" = None
+    stand_ins: bool = False
+
+    @property
+    def title(self) -> str:
+        """The network's name, and what its samples are where they are not its own."""
+        return self.workload.name + " on random samples" * self.stand_ins
+
+    def as_integers(self, seed: int) -> "Integers":
+        """Return the network as it came where that is integers, else quantized to 8 bits."""
+        if self.integers is not None:
+            return self.integers
+        return quantize_network(self.graph, self.calibration, Recipe(), seed=seed)
 
     @property
     def graph(self) -> Graph:
@@ -175,7 +190,11 @@ def _load_file(options: TaskOptions, path: Path) -> Task:
     samples = workload.samples(options.data)
     if isinstance(network, Graph):
         return Task(workload, network, samples, *split(samples, options.images, options.calib, options.seed))
-    # integers need no calibration: all samples may be evaluated
+    return _integer_task(options, workload, samples, network)
+
+
+def _integer_task(options: TaskOptions, workload: Workload, samples: Samples, network: Imported) -> Task:
+    """Return a task without calibration: all samples may be evaluated."""
     places = np.arange(len(samples))
     chosen = places if options.images is None else np.random.default_rng(options.seed).permutation(places)
     return Task(workload, None, samples, places[:0], np.sort(chosen[: options.images]), network)
@@ -218,10 +237,10 @@ def load_task(options: TaskOptions) -> Task:
             options.data, options.seed, cache=options.cache, weights=options.weights, progress=share
         )
     samples = workload.samples(options.data, options.weights)
-    calibrated, evaluated = split(samples, options.images, options.calib, options.seed)
-    example = samples.batch(evaluated[:2])
-    graph = capture(module, torch.from_numpy(example), workload.name)
-    return Task(workload, graph, samples, calibrated, evaluated)
+    network = read_module(module, torch.from_numpy(samples.batch(np.arange(2))), workload.name)
+    if not isinstance(network, Graph):
+        return _integer_task(options, workload, samples, network)
+    return Task(workload, network, samples, *split(samples, options.images, options.calib, options.seed))
 
 
 def evaluate(

@@ -26,6 +26,10 @@ IMAGES_AT_ONCE = 8
 """All tensors of so many samples are held at once."""
 
 
+class NoWitness(ValueError):
+    """A runtime that cannot be asked: it is not installed, or has no form for the network; the reason in one line."""
+
+
 @dataclass(frozen=True)
 class Witness:
     """What the comparison found.

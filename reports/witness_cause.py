@@ -1,4 +1,4 @@
-"""Which single number, were it another one, would turn our values of an output channel into another runtime's.
+"""Which single number, were it another one, would turn a channel's values as computed into those of another route.
 
 Sums are linear in a bias and in every weight, and rules of requantization are monotone, so each candidate has an
 interval of amounts that explain each pixel; the candidate stands where the intervals of all pixels intersect.
@@ -27,7 +27,7 @@ MOST_ROWS = 4096
 
 @dataclass(frozen=True)
 class Cause:
-    """A number that explains a channel: what it is, where along k, and what it is on the other side."""
+    """A number that explains a channel: what it is, where along k, and what it would be on the other route."""
 
     what: str
     amount: str
@@ -44,8 +44,8 @@ class Column:
         Operands ``[m, k]``, ``[k]`` and the number that sums start at.
     zero_point
         Of the operands in the rows: another weight would have changed the bias that it is folded into.
-    ours, theirs
-        Sums ``[m]``, or codes behind `requantize`.
+    other
+        Sums ``[m]`` of the other route, or codes behind `requantize`.
     requantize
         What made codes of the sums; ``None`` where the sums are compared.
     channel
@@ -58,16 +58,20 @@ class Column:
     weights: Ints
     bias: int
     zero_point: int
-    ours: Ints
-    theirs: Ints
+    other: Ints
     requantize: Requantize | None
     channel: int
     fixed: bool
 
     @cached_property
     def sums(self) -> Ints:
-        """Our exact sums ``[m]``."""
+        """Exact sums ``[m]``."""
         return self.rows @ self.weights + self.bias
+
+    @cached_property
+    def computed(self) -> Ints:
+        """Sums, or codes behind the requantization ``[m]``."""
+        return self.sums if self.requantize is None else self._codes(self.sums)
 
     @property
     def multiplier(self) -> NDArray[np.float64]:
@@ -78,11 +82,11 @@ class Column:
 
     @cached_property
     def interval(self) -> tuple[Ints, Ints]:
-        """Least and largest sum ``[m]`` that gives the other side's value; ``±FAR`` where a clamp sets no end."""
+        """Least and largest sum ``[m]`` that gives the other route's value; ``±FAR`` where a clamp sets no end."""
         op = self.requantize
         if op is None:
-            return self.theirs, self.theirs
-        codes, place = np.unique(self.theirs, return_inverse=True)
+            return self.other, self.other
+        codes, place = np.unique(self.other, return_inverse=True)
         least, past = self._first_at_least(codes), self._first_at_least(codes + 1)
         least = np.where(codes <= op.low, -FAR, least)
         most = np.where(codes >= op.high, FAR, past - 1)
@@ -117,7 +121,7 @@ def causes(column: Column) -> list[Cause]:
     """Return every single number that explains all values of a channel: bias, weights, multiplier."""
     if not column.fixed:
         return []
-    order = np.argsort(column.ours == column.theirs, kind="stable")[:MOST_ROWS]
+    order = np.argsort(column.computed == column.other, kind="stable")[:MOST_ROWS]
     low, high = ((end - column.sums)[order] for end in column.interval)
     found = []
     least, most = int(low.max()), int(high.min())
@@ -164,7 +168,7 @@ def _multiplier(column: Column, order: NDArray[np.intp]) -> list[Cause]:
     """Return the multiplier that explains all rows, if one does, to the width that rounding leaves it."""
     op = column.requantize
     assert op is not None
-    total, code = (column.sums - op.zero_in)[order].astype(np.float64), column.theirs[order]
+    total, code = (column.sums - op.zero_in)[order].astype(np.float64), column.other[order]
     real = (code - op.zero_out).astype(np.float64)
     low, high = np.where(code <= op.low, -np.inf, real - 0.5), np.where(code >= op.high, np.inf, real + 0.5)
     if ((total == 0) & ((low > 0) | (high < 0))).any() or op.float_bias is not None:

@@ -19,12 +19,13 @@ from accelsim.execute import execute
 from accelsim.program import Program
 from quant.importers.tflite import TfliteNetwork
 from reports.progress import progress
+from reports.witness import NoWitness
 from reports.witness_sums import Comparison, difference_text, folded
 
 RESOLVERS = {"xnnpack": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
 """LiteRT's operator resolver by kernel set (`quant.importers.tflite_kernels.KERNELS`)."""
 
-EVIDENCE = 8
+EVIDENCE = 32
 """Samples from which the cause of a difference is told."""
 
 SAMPLES_AT_ONCE = 32
@@ -66,7 +67,7 @@ def _litert() -> tuple[Any, Any]:
     try:
         from ai_edge_litert import interpreter, schema_py_generated
     except ImportError:
-        raise ValueError("LiteRT is not installed; install accelsim[oracle] to compare with it") from None
+        raise NoWitness("LiteRT is not installed; install accelsim[oracle] to compare with it") from None
     return interpreter, schema_py_generated
 
 
@@ -74,7 +75,7 @@ def installed() -> bool:
     """Tell whether LiteRT can be asked."""
     try:
         _litert()
-    except ValueError:
+    except NoWitness:
         return False
     return True
 
@@ -104,7 +105,7 @@ class Litert:
         self._types = {int(d["index"]): d["dtype"] for d in self._run.get_input_details()}
         batches = {int(detail["shape"][0]) for detail in self._run.get_input_details() if len(detail["shape"])}
         if batches != {1}:
-            raise ValueError(f"LiteRT is asked sample by sample; the file is for a batch of {max(batches, default=0)}")
+            raise NoWitness(f"LiteRT is asked sample by sample; the file is for a batch of {max(batches, default=0)}")
 
     def __call__(self, samples: Mapping[int, NDArray[Any]]) -> dict[int, NDArray[Any]]:
         """Return outputs ``[1, …]`` by tensor number for one sample ``[1, …]`` by input tensor number."""
@@ -262,7 +263,7 @@ def _start(data: bytes, kernels: str) -> Litert:
     try:
         return Litert(data, kernels)
     except RuntimeError as error:
-        raise ValueError(f"LiteRT refuses the file: {str(error).splitlines()[0]}") from None
+        raise NoWitness(f"LiteRT refuses the file: {str(error).splitlines()[0]}") from None
 
 
 def _fed(network: TfliteNetwork, codes: Codes, i: int) -> dict[int, NDArray[Any]]:

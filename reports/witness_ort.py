@@ -20,7 +20,7 @@ from accelsim.reference import check_input
 from quant.exporters.onnx_export import export_onnx
 from quant.importers.onnx_import import OnnxNetwork
 from quant.lower import Quantized
-from reports.witness import one_op
+from reports.witness import NoWitness, one_op
 from reports.witness_sums import Comparison, difference_text, folded
 
 Array = NDArray[Any]
@@ -63,14 +63,14 @@ def runtime_session(data: bytes, outputs: tuple[str, ...] = (), threads: int = 1
 
     Raises
     ------
-    ValueError
+    NoWitness
         If onnxruntime is not installed, or refuses the file.
     """
     try:
         import onnx
         import onnxruntime
     except ImportError:
-        raise ValueError("ONNX Runtime is not installed; install accelsim[oracle]") from None
+        raise NoWitness("ONNX Runtime is not installed; install accelsim[oracle]") from None
     model = onnx.ModelProto.FromString(data)
     known = {item.name for item in model.graph.output}
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in outputs if n not in known)
@@ -81,7 +81,7 @@ def runtime_session(data: bytes, outputs: tuple[str, ...] = (), threads: int = 1
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ValueError(f"ONNX Runtime refuses the file: {str(error).splitlines()[0]}") from None
+        raise NoWitness(f"ONNX Runtime refuses the file: {str(error).splitlines()[0]}") from None
 
 
 def compare_imported(
@@ -119,12 +119,17 @@ def compare_exported(quantized: Quantized, *samples: Array, accelerator: Acceler
 
     Raises
     ------
-    ValueError
-        If the network has no form in ONNX, with the reason.
+    NoWitness
+        If the network has no form in ONNX, with the reason, or there is no ONNX Runtime.
     """
-    import onnx
+    try:
+        import onnx
 
-    data = export_onnx(quantized)
+        data = export_onnx(quantized)
+    except ImportError:
+        raise NoWitness("the package onnx is not installed; install accelsim[onnx]") from None
+    except ValueError as error:
+        raise NoWitness(f"it has no form in ONNX: {error}") from None
     program = quantized.program
     written = {name for node in onnx.ModelProto.FromString(data).graph.node for name in node.output}
     names = tuple(op.output for op in program.ops if op.output in written)
@@ -161,6 +166,7 @@ def compare(
     theirs: Mapping[str, Array],
     inexact: frozenset[str] = frozenset(),
     accelerator: Accelerator | None = None,
+    runtime: str = "",
 ) -> RuntimeWitness:
     """Execute a Program op by op and compare every tensor that another runtime gave.
 
@@ -174,10 +180,13 @@ def compare(
         Tensors that may differ: they are counted, and the other runtime's values taken on.
     accelerator
         Whose folds the sums of a difference are cut into.
+    runtime
+        Name and version of the other one, ONNX Runtime's if empty.
     """
-    import onnxruntime
+    if not runtime:
+        import onnxruntime
 
-    runtime = f"ONNX Runtime {onnxruntime.__version__}"
+        runtime = f"ONNX Runtime {onnxruntime.__version__}"
     samples = len(next(iter(codes.values())))
     values = {name: check_input(program, name, codes) for name in program.inputs}
     tensors = compared = 0
@@ -202,7 +211,7 @@ def compare(
             text = difference_text(
                 Comparison(
                     program=program, op=op, values=values, ours=ours, theirs=other,
-                    names=("ours", "ONNX Runtime"), rules=folded(program, accelerator),
+                    names=("ours", runtime), rules=folded(program, accelerator),
                 )
             )  # fmt: skip
             return RuntimeWitness(runtime, samples, tensors, compared, text, tolerated)

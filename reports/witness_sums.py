@@ -1,8 +1,8 @@
 """Why two routes to a layer's integers differ: the place, the sums that led there, and what would explain them.
 
-The sums are those of our Program, fold by fold of the array, in Python integers. What explains a difference is looked
-for among all samples and pixels of the channel: one number that, were it another one, would give every value of the
-other side (`reports.witness_cause`).
+The sums are those of the Program at hand, fold by fold of the array, in Python integers. What explains a difference is
+looked for among all samples and pixels of the channel: one number that, were it another one, would give every value of
+the route that is not the Program's (`reports.witness_cause`).
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,11 @@ from reports.witness_cause import Column, causes
 Array = NDArray[Any]
 Place = tuple[int, ...]
 
-SHOWN_FOLDS = 6
+SHOWN_FOLDS = 9
 """Of a layer with more folds, the first three, those that explain the difference, and the last are shown."""
+
+MOST_CAUSES = 3
+"""More than so many explanations are counted, not named."""
 
 UNBOUNDED = Accumulation(psum_bits=64, acc_bits=64)
 
@@ -115,28 +118,28 @@ def _operand_texts(found: Comparison, place: Place) -> list[str]:
 
 def _layer_texts(found: Comparison, layer: Conv | MatMul, place: Place) -> list[str]:
     rules = found.rules.get(layer.name, UNBOUNDED)
-    column, row = _column(found, layer, place)
+    column, row, other = _column(found, layer, place)
     x, w = column.rows[row].tolist(), column.weights.tolist()
     bounded = bool(may_overflow(replace(found.program, ops=(layer,)), {layer.name: rules}))
     explained = [] if bounded else causes(column)
     fold_k = rules.fold_k or len(x)
-    folds = [cause.k // fold_k for cause in explained if cause.k is not None]
+    named = explained if len(explained) <= MOST_CAUSES else []
+    folds = [cause.k // fold_k for cause in named if cause.k is not None]
     texts = [_fold_text(x, w, column.bias, rules, folds), _product_text(layer, x, w, fold_k)]
     if isinstance(found.op, Requantize):
         texts.append(_requantize_text(found.op, column, row, place[-1]))
     if bounded:
         texts.append("sums may overflow here, so that the cause is not looked for")
-    elif isinstance(layer, Conv) and len(explained) > 3:
-        texts.append(f"{len(explained)} single numbers would explain the channel, more samples would tell which")
-    else:
-        for cause in explained:
-            where = "" if cause.k is None else f" at {_k_text(layer, cause.k, fold_k)}"
-            texts.append(f"explained by the {cause.what}{where} {cause.amount} in {found.names[1]}")
+    elif len(explained) > len(named):
+        texts.append(f"any one of {len(explained)} numbers would explain channel {place[-1]}; compare more samples")
+    for cause in named:
+        where = "" if cause.k is None else f" at {_k_text(layer, cause.k, fold_k)}"
+        texts.append(f"explained by the {cause.what}{where} {cause.amount} in {other}")
     return texts
 
 
-def _column(found: Comparison, layer: Conv | MatMul, place: Place) -> tuple[Column, int]:
-    """Return one output channel of a layer with all its rows, and which row is that of the place."""
+def _column(found: Comparison, layer: Conv | MatMul, place: Place) -> tuple[Column, int, str]:
+    """Return one output channel of a layer with all its rows, which row is that of the place, and the other route."""
     groups = layer_groups(layer, [found.values[name] for name in layer.inputs])
     shape, batch = found.program.tensors[layer.output].shape, len(found.ours)
     if isinstance(layer, Conv):
@@ -148,17 +151,19 @@ def _column(found: Comparison, layer: Conv | MatMul, place: Place) -> tuple[Colu
         row = place[-2]
         ours, theirs = (array[place[:-2]][:, n] for array in (found.ours, found.theirs))
     rows, columns, bias = groups[group]
-    return Column(
+    column = Column(
         rows=rows.astype(np.int64),
         weights=columns[:, n].astype(np.int64),
         bias=int(bias[n]),
         zero_point=found.program.tensors[layer.inputs[0]].zero_point if isinstance(layer, Conv) else 0,
-        ours=ours.astype(np.int64),
-        theirs=theirs.astype(np.int64),
+        other=theirs.astype(np.int64),
         requantize=found.op if isinstance(found.op, Requantize) else None,
         channel=place[-1],
         fixed=isinstance(layer, Conv),
-    ), row
+    )
+    if np.array_equal(column.computed, theirs):  # the Program is theirs: ours is what has to be explained
+        return replace(column, other=ours.astype(np.int64)), row, found.names[0]
+    return column, row, found.names[1]
 
 
 def _fold_text(x: list[int], w: list[int], bias: int, rules: Accumulation, wanted: list[int]) -> str:
@@ -184,8 +189,7 @@ def _fold_text(x: list[int], w: list[int], bias: int, rules: Accumulation, wante
         parts.append(f"fold {start // fold_k} (k {start}..{end - 1}) {added:+} gives {total.value}{overflow}")
     if len(parts) > SHOWN_FOLDS:
         shown = sorted({0, 1, 2, *wanted, len(parts) - 1})
-        left_out = f"{len(parts) - len(shown)} folds left out"
-        parts = [parts[i] for i in shown[:-1]] + [left_out, parts[-1]]
+        parts = [*(parts[i] for i in shown[:-1]), f"{len(parts) - len(shown)} folds left out", parts[-1]]
     return f"sum {total.value} = bias {bias}, " + ", ".join(parts)
 
 

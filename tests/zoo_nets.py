@@ -1,7 +1,7 @@
 """Whole networks of seeded random weights, and every way of quantizing them.
 
-Batch norms get statistics of their own, so that folding them changes every channel differently. Sides are the smallest
-at which each layer still sees a map; `Net.full` is what the network was made for.
+Batch norms get statistics of their own, so that folding them changes every channel differently. Small forms keep all
+layers but see few pixels or tokens; `NETWORKS` at full size are what the papers quantize.
 """
 
 import dataclasses
@@ -44,33 +44,44 @@ class Net:
 
     build: Callable[[], nn.Module]
     shape: tuple[int, ...]
-    full: tuple[int, ...]
     words: int = 0
 
     def module(self) -> nn.Module:
         """Return the network in evaluation mode."""
-        torch.manual_seed(0)
-        net = self.build().eval()
-        for norm in net.modules():
-            if isinstance(norm, nn.BatchNorm2d):
-                nn.init.uniform_(norm.weight, 0.5, 1.5)
-                nn.init.normal_(norm.bias, std=0.1)
-                nn.init.normal_(norm.running_mean, std=0.1)
-                nn.init.uniform_(norm.running_var, 0.5, 1.5)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            net = self.build().eval()
+            for norm in net.modules():
+                if isinstance(norm, nn.BatchNorm2d):
+                    nn.init.uniform_(norm.weight, 0.5, 1.5)
+                    nn.init.normal_(norm.bias, std=0.1)
+                    nn.init.normal_(norm.running_mean, std=0.1)
+                    nn.init.uniform_(norm.running_var, 0.5, 1.5)
         return net.requires_grad_(False)
 
-    def samples(self, full: bool = False) -> NDArray[Any]:
+    def samples(self) -> NDArray[Any]:
         """Return seeded inputs ``[4, ...]``."""
-        rng, shape = np.random.default_rng(0), (SAMPLES, *(self.full if full else self.shape))
+        rng, shape = np.random.default_rng(0), (SAMPLES, *self.shape)
         return rng.integers(0, self.words, shape) if self.words else rng.standard_normal(shape).astype(np.float32)
 
 
-def vision(name: str, side: int, full: int = 224) -> Net:
-    """Return a network of torchvision."""
-    return Net(zoo_workload(name).build, (3, side, side), (3, full, full))
+def _vision(name: str, side: int) -> Net:
+    return Net(zoo_workload(name).build, (3, side, side))
 
 
-def hub(config: dict[str, Any], time: int) -> Net:
+def _small_vgg() -> nn.Module:
+    """Return VGG16-BN whose classifier reads one pixel: it was made for maps of 7 x 7 and 124 million weights."""
+    net = zoo_workload("vgg16_bn").build()
+    net.avgpool = nn.AdaptiveAvgPool2d(1)
+    net.classifier[0], net.classifier[3], net.classifier[6] = (
+        nn.Linear(512, 512),
+        nn.Linear(512, 512),
+        nn.Linear(512, 99),
+    )
+    return net
+
+
+def _hub(config: dict[str, Any], time: int) -> Net:
     """Return a language model of transformers from its configuration."""
 
     def build() -> nn.Module:
@@ -78,7 +89,7 @@ def hub(config: dict[str, Any], time: int) -> Net:
             (Path(folder) / "config.json").write_text(json.dumps(config))
             return hub_workload(Path(folder), None).build()
 
-    return Net(build, (time,), (2 * time,), words=int(config["vocab_size"]))
+    return Net(build, (time,), words=int(config["vocab_size"]))
 
 
 BERT = {
@@ -90,25 +101,35 @@ GPT2 = {
     "vocab_size": WORDS, "n_positions": 64, "bos_token_id": 0, "eos_token_id": 0,
 }  # fmt: skip
 
-PICTURES: dict[str, Callable[[], Net]] = {
-    "resnet18": lambda: vision("resnet18", 64),
-    "mobilenet_v2": lambda: vision("mobilenet_v2", 64),
-    "mobilenet_v1": lambda: Net(lambda: MobileNetV1(1.0), (3, 64, 64), (3, 224, 224)),
-    "resnet50": lambda: vision("resnet50", 64),
-    "densenet121": lambda: vision("densenet121", 64),
-    "inception_v3": lambda: vision("inception_v3", 128, 299),
-    "vgg16_bn": lambda: vision("vgg16_bn", 224),
-    "efficientnet_b0": lambda: vision("efficientnet_b0", 64),
-    "vit_b_16": lambda: vision("vit_b_16", 224),
+SMALL: dict[str, Callable[[], Net]] = {
+    "resnet18": lambda: _vision("resnet18", 64),
+    "mobilenet_v1": lambda: Net(lambda: MobileNetV1(1.0), (3, 64, 64)),
+    "mobilenet_v2": lambda: _vision("mobilenet_v2", 64),
+    "resnet50": lambda: _vision("resnet50", 64),
+    "densenet121": lambda: _vision("densenet121", 64),
+    "inception_v3": lambda: _vision("inception_v3", 128),
+    "vgg16_bn": lambda: Net(_small_vgg, (3, 64, 64)),
+    "char_lstm": lambda: Net(CharLSTM, (6,), words=108),
+    "word_lstm": lambda: Net(lambda: WordLSTM(WORDS), (3,), words=WORDS),
+    "bert_tiny": lambda: Net(lambda: BertTiny(WORDS, 6), (48,), words=WORDS),
 }
-TEXTS: dict[str, Callable[[], Net]] = {
-    "char_lstm": lambda: Net(CharLSTM, (8,), (150,), words=108),
-    "word_lstm": lambda: Net(lambda: WordLSTM(WORDS), (4,), (35,), words=WORDS),
-    "bert_tiny": lambda: Net(lambda: BertTiny(WORDS, 6), (48,), (48,), words=WORDS),
-    "bert": lambda: hub(BERT, 16),
-    "gpt2": lambda: hub(GPT2, 16),
+"""The papers' networks, on few pixels or tokens."""
+
+FULL: dict[str, Callable[[], Net]] = {
+    "resnet18": lambda: _vision("resnet18", 224),
+    "mobilenet_v1": lambda: Net(lambda: MobileNetV1(1.0), (3, 224, 224)),
+    "mobilenet_v2": lambda: _vision("mobilenet_v2", 224),
+    "resnet50": lambda: _vision("resnet50", 224),
+    "densenet121": lambda: _vision("densenet121", 224),
+    "inception_v3": lambda: _vision("inception_v3", 299),
+    "vgg16_bn": lambda: _vision("vgg16_bn", 224),
+    "word_lstm": lambda: Net(lambda: WordLSTM(10_000), (35,), words=10_000),
+    "efficientnet_b0": lambda: _vision("efficientnet_b0", 224),
+    "vit_b_16": lambda: _vision("vit_b_16", 224),
+    "bert": lambda: _hub(BERT, 32),
+    "gpt2": lambda: _hub(GPT2, 32),
 }
-NETWORKS = PICTURES | TEXTS
+"""The same as the papers have them, and networks of other kinds."""
 
 
 def splitting(kind: type[Transform]) -> Transform:
@@ -143,8 +164,7 @@ FORMS: dict[str, tuple[Transform, ...]] = {
     "ocs widened": (SplitOutliers(ratio=RATIO, form="widen"),),
     "act-ocs oracle": (SplitActivations(ratio=RATIO, oracle=True),),
     "two-step released": (replace(_composed("two-step")[0], released=True),),
-    "splitquant symmetric": (SplitQuant(scales="symmetric"),),
-    "splitquant with activations": (SplitQuant(activations=True),),
+    "splitquant symmetric, activations": (SplitQuant(scales="symmetric", activations=True),),
     "one-step, ocs": _composed("one-step", "ocs"),
     "two-step, act-ocs, ocs": _composed("two-step", "act-ocs", "ocs"),
     "cross-layer, act-ocs": _composed("cross-layer", "act-ocs"),

@@ -4,6 +4,7 @@ Both execute what is in them: the first is asked for by its name, the second onl
 trusted.
 """
 
+import contextlib
 import functools
 import importlib
 import sys
@@ -118,6 +119,8 @@ def exported_workload(path: Path, data: Path | None, *, trusted: bool) -> Worklo
         )
     if not path.is_file():
         raise ValueError(f"network file {path} must exist; check the path")
+    with contextlib.suppress(ImportError):  # defines the operations of quantized programs
+        importlib.import_module("torch.ao.quantization.fx._decomposed")
     try:
         program = torch.export.load(path)
     except Exception as error:  # damaged bytes make the reader raise nearly anything

@@ -58,8 +58,11 @@ def put(writer: Writer, node: OnnxNode, value: Held, grid: Grid, name: str) -> N
     if isinstance(value, Moved):
         put(writer, node, value.value, grid, writer.free(f"{name}.before"))
         codes = writer.named.popitem()[1]
+        doubtful = codes.name in writer.parts.inexact
         for i, (moving, move) in enumerate(value.moves):
             codes = move(writer, moving, codes, writer.free(name if i == len(value.moves) - 1 else f"{name}.{i}"))
+        if doubtful:
+            writer.parts.inexact.add(codes.name)
     elif isinstance(value, Given):
         codes = writer.declare_input(name, value.shape, grid)
         item = writer.model.inputs[value.index]

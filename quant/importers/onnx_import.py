@@ -13,10 +13,11 @@ from accelsim.program import Program
 from quant.graph import Graph
 from quant.importers.onnx_float import import_float
 from quant.importers.onnx_model import OnnxModel, load_onnx, read_onnx, require
-from quant.importers.onnx_quant import RULES, Rule
+from quant.importers.onnx_quant import Rule
 from quant.importers.onnx_quant_ops import ONNX_RUNTIME
 from quant.importers.onnx_sums import add_bias
-from quant.importers.onnx_writer import Codes, Curve, Port, Real, Runtime, Scaled, Waiting, Writer
+from quant.importers.onnx_whole import RULES, Doubled
+from quant.importers.onnx_writer import CODE_DTYPES, Codes, Curve, Port, Real, Runtime, Scaled, Waiting, Writer
 
 QUANTIZED_MARKS = ("QuantizeLinear", "DequantizeLinear", "QLinear", "ConvInteger", "MatMulInteger", "QGemm", "::Quant")
 
@@ -76,9 +77,8 @@ class OnnxNetwork:
                 codes[port.tensor] = moved.astype(np.int64)
                 continue
             require(bool(np.isfinite(moved).all()), f"{self.program.name}: input {port.name!r} holds NaN or infinity")
-            codes[port.tensor] = self.runtime.quantize(
-                moved, float(port.scale[0]), port.zero_point, tensor.low, tensor.high
-            )
+            onto = half_up if port.half_up else self.runtime.quantize
+            codes[port.tensor] = onto(moved, float(port.scale[0]), port.zero_point, tensor.low, tensor.high)
         return codes
 
     def decode(self, outputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float64]]:
@@ -92,6 +92,13 @@ class OnnxNetwork:
             scale = port.scale if port.scale.size == 1 else _along(port.scale, port.layout)
             found.append((value - port.zero_point) * scale.astype(np.float64))
         return found
+
+
+def half_up(values: NDArray[Any], scale: float, zero: int, low: int, high: int) -> NDArray[np.int64]:
+    """Return codes half up in double precision, as `quant.lower.Quantized.encode` puts samples onto a grid."""
+    quotient = np.asarray(values, dtype=np.float64) / scale
+    whole = np.floor(quotient)
+    return np.clip(whole + (quotient - whole >= 0.5) + zero, low, high).astype(np.int64)
 
 
 def _along(numbers: NDArray[Any], layout: tuple[int, ...]) -> NDArray[Any]:
@@ -123,7 +130,9 @@ def import_onnx_bytes(data: bytes, name: str = "model") -> Graph | OnnxNetwork:
 
 
 def is_quantized(model: OnnxModel) -> bool:
-    """Tell whether any operator of a model makes or reads codes."""
+    """Tell whether any operator of a model makes or reads codes, or it is given codes."""
+    if any(item.dtype in CODE_DTYPES for item in model.inputs):
+        return True
     return any(mark in node.op for node in model.nodes for mark in QUANTIZED_MARKS)
 
 
@@ -165,6 +174,8 @@ def _output(writer: Writer, name: str) -> Port:
     value = writer.values.get(name)
     if isinstance(value, Codes):
         return Port(name, value.name, value.layout, None, 0)
+    if isinstance(value, Doubled) and isinstance(value.source, Codes):
+        return Port(name, value.source.name, value.source.layout, np.atleast_1d(value.scale), value.zero)
     if isinstance(value, Waiting | Curve):
         sources = value.operands if isinstance(value, Waiting) else (value.source,)
         value = next((held for held in sources if isinstance(held, Real)), None)

@@ -155,6 +155,8 @@ class Port:
         Program axis i is the file's axis ``layout[i]``, batch left out.
     scale, zero_point
         Real value = scale · (code - zero_point), float32; ``None`` where the file itself speaks of codes.
+    half_up
+        Of an input: whether it goes onto its grid half up in double precision, not by the runtime's rule.
     """
 
     name: str
@@ -162,6 +164,7 @@ class Port:
     layout: tuple[int, ...]
     scale: NDArray[Any] | None
     zero_point: int
+    half_up: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,7 +325,7 @@ class Writer(Walk[Held]):
         source = self.tensor(codes)
         axes = tuple(codes.layout.index(axis) for axis in layout)
         shape = tuple(source.shape[axis] for axis in axes)
-        name = f"{codes.name}.as{''.join(map(str, layout))}"
+        name = f"{codes.name}.as{''.join(map(str, axes))}"  # the same codes may be read in other orders too
         if name not in self.parts.tensors:
             self._declare(replace(source, name=name, shape=shape))
             moved = [axis for axis in axes if source.shape[axis] > 1]

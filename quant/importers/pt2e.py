@@ -8,14 +8,16 @@ rounds at every addition, in the order of whatever kernel runs: here the sum is 
 may differ by one where the real value lies within that noise of a tie. Every such tensor is remarked upon.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from accelsim.arith import code_range
 from accelsim.program import Add, AvgPool
 from quant.importers import onnx_quant_ops as ops
 from quant.importers.onnx_grids import put
@@ -42,11 +44,71 @@ from quant.importers.pt2e_model import is_quantized_program, translate
 Array = NDArray[Any]
 f32 = np.float32
 
+Finish = Callable[[Writer, Waiting, Grid, str], Codes]
+
+WIDE_BITS = 26
+FINE_BITS = 14
+"""Of a tensor that torch leaves in float32: its width, and how much finer its steps are than the next grid's."""
+
 FLOAT32_WHOLE = 2**24
 """Whole numbers below this magnitude are float32 numbers."""
 
 
-def import_pt2e(program: torch.export.ExportedProgram, name: str = "network") -> OnnxNetwork:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TorchNetwork(OnnxNetwork):
+    """A network that torch or torchao quantized.
+
+    Parameters
+    ----------
+    traced
+        What torch runs.
+    """
+
+    traced: torch.export.ExportedProgram
+
+    def torch_codes(self, *samples: Array) -> dict[str, Array]:
+        """Return the codes of every quantized tensor as torch computes them: by Program tensor, in its order of axes.
+
+        Parameters
+        ----------
+        samples
+            One float32 array per input, batch first; run in pieces of the traced batch.
+        """
+        graph = self.traced.module()
+        placeholder = next(node for node in self.traced.graph.nodes if node.name == self.inputs[0].name)
+        size = placeholder.meta["val"].shape[0]
+        size = size if isinstance(size, int) else len(samples[0])
+        pieces: list[dict[str, Array]] = []
+        for start in range(0, len(samples[0]), size):
+            places = np.arange(start, start + size) % len(samples[0])
+            runner = _Recorder(graph, frozenset(self.tensors))
+            with torch.no_grad():
+                runner.run(*(torch.from_numpy(np.ascontiguousarray(x[places], np.float32)) for x in samples))
+            pieces.append(runner.codes)
+        found = {}
+        for name, codes in self.tensors.items():
+            whole = np.concatenate([piece[name] for piece in pieces])[: len(samples[0])]
+            shape = self.program.tensors[codes.name].shape
+            found[codes.name] = whole.transpose(0, *(axis + 1 for axis in codes.layout)).reshape(-1, *shape)
+        return found
+
+
+class _Recorder(torch.fx.Interpreter):
+    """Runs a graph and keeps the results of some of its nodes."""
+
+    def __init__(self, module: torch.fx.GraphModule, names: frozenset[str]) -> None:
+        super().__init__(module)
+        self.names, self.codes = names, dict[str, Array]()
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        """Run a node and keep its result if it is one of those."""
+        result = super().run_node(n)
+        if n.name in self.names:
+            self.codes[n.name] = result.numpy().astype(np.int64)
+        return result
+
+
+def import_pt2e(program: torch.export.ExportedProgram, name: str = "network") -> TorchNetwork:
     """Return the integers of an exported program with quantize and dequantize pairs.
 
     Raises
@@ -56,7 +118,26 @@ def import_pt2e(program: torch.export.ExportedProgram, name: str = "network") ->
         which nothing is quantized.
     """
     require(is_quantized_program(program), f"{name} holds no quantize and dequantize pairs; it is a float network")
-    return read_integers(translate(program, name), TORCH, RULES)
+    found = read_integers(translate(program, name), TORCH, RULES)
+    return TorchNetwork(**{field.name: getattr(found, field.name) for field in fields(found)}, traced=program)
+
+
+def import_pt2e_module(module: torch.nn.Module, example: torch.Tensor, name: str = "network") -> TorchNetwork:
+    """Return the integers of a module that convert_pt2e gave, or that wraps one; the example's batch is traced.
+
+    Raises
+    ------
+    ValueError
+        As `import_pt2e`; or if torch.export cannot trace the module with that example.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own deprecations
+        try:
+            program = torch.export.export(module, (example,), strict=False)
+        except Exception as error:
+            text = " ".join(str(error).split())[:300]
+            raise ValueError(f"{name}: torch.export must be able to trace it (got {text}); simplify it") from error
+    return import_pt2e(program, name)
 
 
 # --- float32 steps ---------------------------------------------------------------------------------------------------
@@ -147,11 +228,18 @@ def _binary(writer: Writer, node: OnnxNode) -> None:
         )
         _function(writer, replace(turned, inputs=(node.inputs[1 - fixed[0]],)))
         return
-    if node.op in ("Add", "Sub") and any(isinstance(value, Scaled) for value in held) and not fixed:
-        require(all(isinstance(value, Scaled | Real) for value in held), "adds what is not quantized to sums")
-        writer.values[node.outputs[0]] = Waiting(node, tuple(held))
+    if len(fixed) == 1:
+        ONNX_RULES[node.op](writer, node)
         return
-    ONNX_RULES[node.op](writer, node)
+    require(not fixed and node.op != "Div", "divides computed tensors; multiply by the reciprocal of a constant")
+    writer.values[node.outputs[0]] = Waiting(node, tuple(held))
+
+
+def _wait(writer: Writer, node: OnnxNode) -> None:
+    operands = tuple(
+        operand(writer, node, i) for i in range(len(node.inputs)) if node.inputs[i] not in writer.constants
+    )
+    writer.values[node.outputs[0]] = Waiting(node, operands)
 
 
 _STEPS = {
@@ -165,70 +253,53 @@ _STEPS = {
 # --- what waits for its grid -----------------------------------------------------------------------------------------
 
 
+def _resolved(writer: Writer, held: Any, value: Waiting, grid: Grid, name: str) -> Any:
+    """Return an operand as codes: one that nothing quantizes gets a grid `FINE_BITS` finer than the result's."""
+    if isinstance(held, Real | Weights):
+        return held
+    scale = grid.scale if grid.bits == WIDE_BITS else grid.scale / 2**FINE_BITS
+    fine = Grid(scale, 0, WIDE_BITS, True, *code_range(WIDE_BITS, True))
+    label = writer.free(f"{name}.fine")
+    put(writer, value.node, held, fine, label)
+    codes = writer.named.pop(label)
+    writer.remark(name, f"{name!r} reads float32 values that nothing quantizes, here in steps of 2**-{FINE_BITS} codes")
+    return Real(codes, scale, 0)
+
+
+def _on_codes(finish: Finish) -> Finish:
+    """Return how an operator is finished once all its operands are codes."""
+
+    def rule(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
+        operands = tuple(_resolved(writer, held, value, grid, name) for held in value.operands)
+        return finish(writer, replace(value, operands=operands), grid, name)
+
+    return rule
+
+
 def _add(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
-    """Write ``rint((v0·s0 ± v1·s1)·float32(1 / scale))``, an operand being codes or exact sums."""
-    if any(isinstance(held, Scaled) for held in value.operands):
-        return _add_sums(writer, value, grid, name)
+    """Write ``rint((v0·s0 ± v1·s1)·float32(1 / scale))``."""
     held = ops.operands(writer, value)
-    narrow = all(writer.tensor(part.codes).bits <= 8 for part in held)
-    if not narrow:
-        writer.remark(name, f"{name!r} adds codes of more than 8 bits with one rounding less than torch")
     shape = tuple(np.broadcast_shapes(*(writer.tensor(part.codes).shape for part in held)))
-    scales = tuple(float(f32(part.scale)) for part in held)
-    _emit_add(writer, value, grid, name, (held[0].codes.name, held[1].codes.name), shape, scales,
-              (held[0].zero, held[1].zero), narrow)  # fmt: skip
-    return Codes(name, held[0].codes.layout, grid.scale, grid.zero)
-
-
-def _emit_add(
-    writer: Writer, value: Waiting, grid: Grid, name: str, inputs: tuple[str, str], shape: tuple[int, ...],
-    scales: tuple[float, ...], zeros: tuple[int, int], narrow: bool,
-) -> None:  # fmt: skip
+    bits = max(writer.tensor(part.codes).bits for part in held)
     inverse = float(f32(1.0 / grid.scale))
-    factors = scales if narrow else tuple(scale * inverse for scale in scales)
+    scales = [float(f32(part.scale)) for part in held]
+    if 8 < bits < WIDE_BITS:
+        writer.remark(name, f"{name!r} adds codes of more than 8 bits with one rounding less than torch")
     writer.codes_tensor(name, shape, grid)
     writer.emit(
         Add,
-        inputs,
+        (held[0].codes.name, held[1].codes.name),
         name,
-        multipliers=(factors[0], factors[1]),
-        zero_points=zeros,
+        multipliers=(scales[0], scales[1]) if bits <= 8 else (scales[0] * inverse, scales[1] * inverse),
+        zero_points=(held[0].zero, held[1].zero),
         zero_out=grid.zero,
         low=grid.low,
         high=grid.high,
         signs=(1, -1) if value.node.op == "Sub" else (1, 1),
-        rule="float32_scaled" if narrow else "float32",
-        multiplier_out=inverse if narrow else 1.0,
+        rule="float32_scaled" if bits <= 8 else "float32",
+        multiplier_out=inverse if bits <= 8 else 1.0,
     )
-
-
-def _add_sums(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
-    """Write a sum of a layer's exact sums and codes, or other sums; a float bias is rounded to whole sums."""
-    first = next(held for held in value.operands if isinstance(held, Scaled))
-    inputs, scales, zeros, exact = [], [], [], _dyadic(grid.scale)
-    for held in value.operands:
-        exact = exact and _dyadic(held.scale) and not getattr(held, "steps", 0)
-        if isinstance(held, Scaled):
-            require(held.scale.size == 1, "adds a residual to sums with a scale for each channel; quantize the sums")
-            require(held.low == -np.inf and held.high == np.inf, "adds a residual behind an activation; quantize it")
-            if held.bias is not None:
-                whole = np.rint(held.bias / held.scale).astype(np.int64)
-                add_bias(writer, Codes(held.name, held.layout), _along(whole, held.layout))
-                exact = False
-            require(held.layout == first.layout, "adds sums in different orders of axes")
-            inputs.append(held.name)
-            zeros.append(0)
-        else:
-            codes = writer.in_layout(held.codes, first.layout)
-            inputs.append(codes.name)
-            zeros.append(held.zero)
-        scales.append(float(f32(np.asarray(held.scale).ravel()[0])))
-    shape = tuple(np.broadcast_shapes(*(writer.parts.tensors[source].shape for source in inputs)))
-    if not exact:
-        writer.remark(name, f"{name!r} adds to exact sums, where torch adds float32 products in its kernel's order")
-    pair = (inputs[0], inputs[1])
-    _emit_add(writer, value, grid, name, pair, shape, tuple(scales), (zeros[0], zeros[1]), narrow=False)
-    return Codes(name, first.layout, grid.scale, grid.zero)
+    return Codes(name, held[0].codes.layout, grid.scale, grid.zero)
 
 
 def _mul(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
@@ -274,22 +345,26 @@ def _global_average(writer: Writer, value: Waiting, grid: Grid, name: str) -> Co
     return Codes(name, map_layout(len(shape)), grid.scale, grid.zero)
 
 
+FINISH: Mapping[str, Finish] = {
+    **{op: ops.FINISH[op] for op in ("ReduceMean", "Concat", "Softmax")},
+    "Add": _add, "Sub": _add, "Mul": _mul, "AveragePool": _average, "GlobalAveragePool": _global_average,
+}  # fmt: skip
+
 TORCH = Runtime(
     name="torch",
     quantize=quantize,
     multiplier=multiplier,
-    finish={**ops.FINISH, "Add": _add, "Sub": _add, "Mul": _mul, "AveragePool": _average,
-            "GlobalAveragePool": _global_average},
+    finish={op: _on_codes(finish) for op, finish in FINISH.items()},
     doubt=_doubt,
 )  # fmt: skip
 """torch 2.13 on a CPU, running the program as it is."""
 
 RULES: Mapping[str, Rule] = {
     **{op: ONNX_RULES[op] for op in (
-        "DequantizeLinear", "Clip", "GlobalAveragePool", "AveragePool", "ReduceMean", "Softmax", "Concat", "Identity",
-        "Reshape", "Transpose", "MaxPool", "Slice", "Split", "Pad",
+        "DequantizeLinear", "Clip", "Identity", "Reshape", "Transpose", "MaxPool", "Slice", "Split", "Pad",
     )},
     "QuantizeLinear": _quantize_linear, "Function": _function,
+    **dict.fromkeys(("GlobalAveragePool", "AveragePool", "ReduceMean", "Softmax", "Concat"), _wait),
     **dict.fromkeys(("Conv", "Gemm", "MatMul"), _product),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _binary),
 }  # fmt: skip

@@ -28,6 +28,12 @@ def is_quantized_program(program: torch.export.ExportedProgram) -> bool:
     return any(_is_decomposed(node) for node in program.graph.nodes)
 
 
+def is_quantized_module(module: torch.nn.Module) -> bool:
+    """Tell whether a module is, or wraps, a torch graph that quantizes or dequantizes."""
+    graphs = (part.graph for part in module.modules() if isinstance(part, fx.GraphModule))
+    return any(_is_decomposed(node) for graph in graphs for node in graph.nodes)
+
+
 def _is_decomposed(node: fx.Node) -> bool:
     return getattr(node.target, "namespace", "") == DECOMPOSED
 
@@ -108,7 +114,7 @@ class Translation:
     def _evaluate(self, node: fx.Node) -> None:
         args, kwargs = (fx.map_arg(part, lambda n: self.stored[n]) for part in (node.args, node.kwargs))
         with torch.no_grad():
-            self.stored[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+            self.stored[node] = node.target(*args, **kwargs)  # type: ignore[operator, arg-type]
 
     def _item(self, node: fx.Node) -> None:
         """Name one of several results; the first of a pool with indices is its only one."""
@@ -293,7 +299,8 @@ def _binary(op: str) -> Handler:
     def handler(t: Translation, node: fx.Node, a: Bound) -> None:
         require(a.get("alpha", 1) == 1, f"has the factor alpha = {a.get('alpha')}; scale in an operation of its own")
         require(a.get("rounding_mode") is None, "rounds its quotient")
-        parts = [torch.tensor(float(v)) if isinstance(v, int | float) else v for v in (a["self"], a["other"])]
+        both = (a["other"], a["self"]) if op_name(node) == "rsub" else (a["self"], a["other"])
+        parts = [torch.tensor(float(v)) if isinstance(v, int | float) else v for v in both]
         t.emit(op, [t.at(part) for part in parts], node.name)
 
     return handler
@@ -368,8 +375,9 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("avg_pool1d", "avg_pool2d"), _pool("AveragePool")),
     **dict.fromkeys(("adaptive_avg_pool1d", "adaptive_avg_pool2d"), _global_pool), "mean": _mean,
     **dict.fromkeys(_FUNCTIONS, _function),
-    "relu": _clip("", ""), "relu6": _clip("", ""), "hardtanh": _clip("min_val", "max_val"), "clamp": _clip("min", "max"),
-    "add": _binary("Add"), "sub": _binary("Sub"), "mul": _binary("Mul"), "div": _binary("Div"), "softmax": _softmax,
+    **dict.fromkeys(("relu", "relu6", "clamp"), _clip("min", "max")), "hardtanh": _clip("min_val", "max_val"),
+    "add": _binary("Add"), **dict.fromkeys(("sub", "rsub"), _binary("Sub")), "mul": _binary("Mul"),
+    "div": _binary("Div"), "softmax": _softmax,
     **dict.fromkeys(("contiguous", "clone", "dropout", "detach", "alias", "lift_fresh_copy", "to", "_to_copy"), _same),
     **dict.fromkeys(("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze"), _reshape),
     "permute": _permute, "transpose": _permute, "cat": _cat, "slice": _slice, "pad": _pad, "constant_pad_nd": _pad,

@@ -43,7 +43,6 @@ def _shard(text: str) -> tuple[int, int]:
 def sweep(args: argparse.Namespace) -> dict[str, Any]:
     """Run a sweep and return its summary."""
     import os
-    from dataclasses import asdict
 
     from reports import options
     from reports.sweep.study import read_study
@@ -56,7 +55,15 @@ def sweep(args: argparse.Namespace) -> dict[str, Any]:
     with cluster(args.scheduler) as (executor, threads):
         how = How(workers=threads or workers, executor=executor, shard=args.shard, threads=1 if executor else None)
         summary = run_sweep(study, args.store, how)
-    return {"study": study.name, "store": str(args.store)} | asdict(summary)
+    return {
+        "study": study.name,
+        "store": str(args.store),
+        "points": summary.points,
+        "measured": summary.measured,
+        "kept": summary.kept,
+        "refused": summary.refused,
+        "failures": list(summary.failures),
+    }
 
 
 def merge(args: argparse.Namespace) -> dict[str, Any]:

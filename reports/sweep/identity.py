@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.program import NUMERICS_VERSION
+from accelsim.program import NUMERICS_VERSION, Program
 from accelsim.technology import Technology
 from quant.graph import Graph
+from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions, recipe_from_options
 from quant.recipe_yaml import recipe_to_yaml
 from reports.sweep.study import Point
-from reports.task import Task
+from reports.task import Task, TaskOptions
 from workloads import Samples
 
 FIGURES_VERSION = 1
@@ -72,8 +73,10 @@ def _add_array(hasher: Any, name: str, array: NDArray[Any]) -> None:
     hasher.update(array.tobytes())
 
 
-def recipe_text(options: QuantOptions) -> str:
-    """Return what options mean, the contents of recipe files included."""
+def recipe_text(options: QuantOptions | Recipe) -> str:
+    """Return what options mean, the contents of recipe files included; a recipe means itself."""
+    if isinstance(options, Recipe):
+        return recipe_to_yaml(options)
     recipe = recipe_from_options(options, {} if options.needs_plan else None)
     planned = f"ocs: {options.ocs}, folds: {options.ocs_folds}, naive: {options.naive_split}"
     return recipe_to_yaml(recipe) + (planned if options.needs_plan else "")
@@ -82,8 +85,13 @@ def recipe_text(options: QuantOptions) -> str:
 _recipe_text = functools.lru_cache(maxsize=4096)(recipe_text)
 
 
+def priced_digest(program: Program, options: TaskOptions) -> str:
+    """Return the digest of a network that is priced only: of its plain Program, without values."""
+    return digest_of([program.digest(), str(options.weights), options.seed, "priced"])
+
+
 def point_digest(network: str, point: Point) -> str:
-    """Return a point's digest; `network` is that of `network_digest`."""
+    """Return a point's digest; `network` is that of `network_digest` or `priced_digest`."""
     machine = point.machine.accelerator
     return digest_of(
         [
@@ -93,16 +101,23 @@ def point_digest(network: str, point: Point) -> str:
             _recipe_text(point.options),
             machine.model_dump(mode="json", exclude={"name", "description"}),
             point.machine.equal_area_bits,
-            technology_text(point.prices.at(machine)),
+            _prices_text(point),
             point.batch,
             point.timing_mode,
         ]
     )
 
 
-def unit_digest(network: str, options: QuantOptions) -> str:
+def unit_digest(network: str, options: QuantOptions | Recipe) -> str:
     """Return the digest of a network with a recipe: what one unit of work is."""
     return digest_of([network, _recipe_text(options)])
+
+
+def _prices_text(point: Point) -> str:
+    try:
+        return technology_text(point.prices.at(point.machine.accelerator))
+    except ValueError:  # the point will be refused for it
+        return f"no prices: {point.prices}"
 
 
 @functools.lru_cache(maxsize=256)

@@ -6,7 +6,8 @@ so that nothing that is known waits for what is not.
 """
 
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from accelsim.config import Accelerator
 from accelsim.execute import accumulations, may_overflow
-from accelsim.program import Program
+from accelsim.program import Conv, Program
 from accelsim.simulate import simulate
 from quant.graph import Graph
 from quant.lower import lower
@@ -26,6 +27,7 @@ from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions
 from quant.splitquant_storage import as_stored
 from reports.budget import choose_recipe
+from reports.cost import lowering
 from reports.run import accuracy_figures, overflow_record
 from reports.studies.common import expansion
 from reports.sweep.equal_area import equal_area
@@ -53,7 +55,7 @@ class Unit:
     Parameters
     ----------
     task, options
-        Network with samples, and recipe.
+        Network with samples, and recipe or options that become one.
     network
         Digest of the network.
     points
@@ -66,16 +68,19 @@ class Unit:
         Samples proved equal to the torch oracle.
     threads
         Of the engine.
+    accuracy
+        Whether to execute at all.
     """
 
     task: TaskOptions
-    options: QuantOptions
+    options: QuantOptions | Recipe
     network: str
     points: tuple[tuple[str, Point], ...]
     floats: NDArray[np.float64] | None
     known: Mapping[str, Accuracy]
     bit_exact_images: int
     threads: int = 1
+    accuracy: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,27 +101,45 @@ def float_tallies(options: TaskOptions, threads: int = 1) -> NDArray[np.float64]
 def measure(unit: Unit) -> Outcome:
     """Measure the first point of a unit, and all others that its Program and way of adding up serve."""
     torch.set_num_threads(unit.threads)
+    if not unit.accuracy:
+        return _priced(unit)
     task = _task(unit.task)
-    first = unit.points[0][1]
+    machine = unit.points[0][1].machine.accelerator
     try:
-        made = _make(task, unit, first.machine.accelerator)
+        recipe = _recipe_on(task, unit, machine)
+        made = _made(unit.task, recipe)
     except (ValueError, OverflowError) as error:
         # without a plan the machine plays no part: no other one will do better
-        same = unit.points[:1] if unit.options.needs_plan else unit.points
+        same = unit.points[:1] if _planned(unit.options) else unit.points
         return _outcome(unit, tuple(_refused(unit, digest, point, error) for digest, point in same), ())
-    key = _key(unit.network, made.integers.program, first.machine.accelerator)
+    key = _key(unit.network, made.integers.program, machine)
     try:
-        accuracy = unit.known.get(key) or _measured(task, unit, made, (key, first.machine.accelerator))
+        accuracy = unit.known.get(key) or _measured(task, unit, made, (key, machine))
     except OverflowError as error:  # a rule that takes overflow for an error
         return _outcome(unit, (_refused(unit, *unit.points[0], error),), ())
     served = [
         (digest, point)
         for digest, point in unit.points
-        if (not unit.options.needs_plan or _make(task, unit, point.machine.accelerator) is made)
+        if _recipe_on(task, unit, point.machine.accelerator) == recipe
         and _key(unit.network, made.integers.program, point.machine.accelerator) == key
     ]
-    rows = tuple(_row(unit, made, accuracy, digest, point) for digest, point in served)
+    rows = tuple(_row(unit, _Priced.of(made), accuracy, digest, point) for digest, point in served)
     return _outcome(unit, rows, () if key in unit.known else (accuracy,))
+
+
+def _priced(unit: Unit) -> Outcome:
+    """Price all points of a unit from shapes and widths alone."""
+    rows = []
+    for digest, point in unit.points:
+        try:
+            recipe = _shape_recipe(unit.task, unit.options, point.machine.accelerator)
+            program = _shapes(unit.task, recipe)
+        except (ValueError, OverflowError) as error:
+            rows.append(_refused(unit, digest, point, error))
+            continue
+        grown = _weights(program) / max(1, _weights(_shapes(unit.task, Recipe())))
+        rows.append(_row(unit, _Priced(program, recipe.label(), grown), None, digest, point))
+    return _outcome(unit, tuple(rows), ())
 
 
 def _outcome(unit: Unit, rows: tuple[Row, ...], accuracies: tuple[Accuracy, ...]) -> Outcome:
@@ -142,10 +165,43 @@ def _task(options: TaskOptions) -> Task:
     return load_task(options)
 
 
-def _make(task: Task, unit: Unit, accelerator: Accelerator) -> _Made:
-    if task.integers is not None:
-        return _came(unit.task)
-    return _quantized(unit.task, _recipe(unit.task, unit.options, accelerator))
+def _recipe_on(task: Task, unit: Unit, accelerator: Accelerator) -> Recipe | None:
+    """Return the recipe that options stand for on a machine; ``None`` for a network that came as integers."""
+    return None if task.integers is not None else _recipe(unit.task, unit.options, accelerator)
+
+
+def _made(task: TaskOptions, recipe: Recipe | None) -> _Made:
+    return _came(task) if recipe is None else _quantized(task, recipe)
+
+
+@functools.lru_cache(maxsize=2)
+def _lowering(task: TaskOptions) -> Callable[[Recipe], Program]:
+    return lowering(task)
+
+
+@functools.lru_cache(maxsize=4)
+def _shapes(task: TaskOptions, recipe: Recipe) -> Program:
+    return _lowering(task)(recipe)
+
+
+@functools.lru_cache(maxsize=256)
+def _shape_recipe(task: TaskOptions, options: QuantOptions | Recipe, accelerator: Accelerator) -> Recipe:
+    return choose_recipe(options, lambda plain: _shapes(task, plain), accelerator)[0]
+
+
+def _weights(program: Program) -> int:
+    return sum(math.prod(op.weight.shape) for op in program.ops if isinstance(op, Conv) and not op.shares)
+
+
+def task_of(options: TaskOptions) -> Task:
+    """Return a task, which is kept for the next call."""
+    return _task(options)
+
+
+def quantized_by(options: TaskOptions, recipe: Recipe) -> tuple[Integers, Program]:
+    """Return a network's integers under a recipe, and the Program that is priced; kept for the next calls."""
+    made = _quantized(options, recipe)
+    return made.integers, made.priced
 
 
 @functools.lru_cache(maxsize=2)
@@ -155,8 +211,13 @@ def _came(options: TaskOptions) -> _Made:
     return _Made(integers, integers.program, 1.0)
 
 
+def _planned(options: QuantOptions | Recipe) -> bool:
+    """Tell whether the splits depend on the machine."""
+    return isinstance(options, QuantOptions) and options.needs_plan
+
+
 @functools.lru_cache(maxsize=256)
-def _recipe(task: TaskOptions, options: QuantOptions, accelerator: Accelerator) -> Recipe:
+def _recipe(task: TaskOptions, options: QuantOptions | Recipe, accelerator: Accelerator) -> Recipe:
     return choose_recipe(options, lambda plain: _quantized(task, plain).integers.program, accelerator)[0]
 
 
@@ -228,18 +289,35 @@ def _refused(unit: Unit, digest: str, point: Point, error: Exception) -> Row:
     )
 
 
-def _row(unit: Unit, made: _Made, accuracy: Accuracy, digest: str, point: Point) -> Row:
+@dataclass(frozen=True, eq=False)
+class _Priced:
+    """What is priced: a Program, how it was quantized, and its weights over those before."""
+
+    program: Program
+    label: str
+    expansion: float
+
+    @staticmethod
+    def of(made: _Made) -> "_Priced":
+        return _Priced(made.priced, made.integers.label, made.expansion)
+
+
+NOT_EXECUTED = {"metric": None, "accuracy": None, "standard_error": None, "images": 0, "bit_exact": None}
+
+
+def _row(unit: Unit, made: _Priced, accuracy: Accuracy | None, digest: str, point: Point) -> Row:
     accelerator = point.machine.accelerator
     try:
         prices = point.prices.at(accelerator)
-        accelerator = equal_area(point.machine, made.priced, prices)
-        result = simulate(made.priced, accelerator, prices, batch=point.batch, timing_mode=point.timing_mode)
+        accelerator = equal_area(point.machine, made.program, prices)
+        result = simulate(made.program, accelerator, prices, batch=point.batch, timing_mode=point.timing_mode)
     except (ValueError, OverflowError) as error:
         return _refused(unit, digest, point, error)
     plain = result.to_json()
     figures = {
-        "recipe": made.integers.label,
+        "recipe": made.label,
         "accelerator": accelerator.name,
+        "accelerator_description": accelerator.model_dump(mode="json"),
         "rows": accelerator.array.rows,
         "cols": accelerator.array.cols,
         "dataflow": accelerator.array.dataflow,
@@ -251,16 +329,24 @@ def _row(unit: Unit, made: _Made, accuracy: Accuracy, digest: str, point: Point)
     }
     figures |= {name: value for name, value in plain.items() if name not in APART}
     figures["energy_delay_pj_s"] = result.energy_pj["total"] * result.seconds
-    columns = _columns(plain["layers"], accuracy.layers)
+    columns = _columns(plain["layers"], {} if accuracy is None else accuracy.layers)
+    executed = NOT_EXECUTED if accuracy is None else accuracy.figures
+    columns["window"] = _windows(made.program, columns["name"])
     return Row(
         digest=digest,
         network=unit.network,
         status=DONE,
         factors=point.factors,
-        accuracy_key=accuracy.key,
-        figures=dict(accuracy.figures) | figures,
+        accuracy_key=None if accuracy is None else accuracy.key,
+        figures=dict(executed) | figures,
         layers=columns,
     )
+
+
+def _windows(program: Program, names: list[str]) -> list[int]:
+    """Return what a channel adds to k in each layer (kh·kw); 0 where there is no window."""
+    windows = {op.name: op.weight.shape[1] * op.weight.shape[2] for op in program.ops if isinstance(op, Conv)}
+    return [windows.get(name, 0) for name in names]
 
 
 def _columns(layers: list[dict[str, Any]], overflow: Mapping[str, Any]) -> dict[str, list[Any]]:

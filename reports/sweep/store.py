@@ -45,6 +45,13 @@ CREATE VIEW designs AS SELECT digest, status,
 FROM points;
 """
 
+_RECORDS = """
+CREATE TABLE IF NOT EXISTS main.records (
+    kind TEXT NOT NULL, key TEXT NOT NULL, record BLOB NOT NULL, PRIMARY KEY (kind, key)
+) WITHOUT ROWID
+"""
+"""Made with the first record: a store of sweeps alone has none."""
+
 DONE, REFUSED = "done", "refused"
 
 
@@ -199,6 +206,12 @@ class Store:
                 ],
             )  # fmt: skip
 
+    def keep(self, kind: str, key: str, record: Mapping[str, Any]) -> None:
+        """Write a record of plain values, in place of the one of that kind and key: what was found about points."""
+        with self._said(), self._writing():
+            self._db.execute(_RECORDS)
+            self._db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (kind, key, _pressed(record)))
+
     def merge(self, other: Path) -> int:
         """Take over what another store has and this one has not; return the number of points."""
         with Store(other):  # refused if it is no store of this version
@@ -210,6 +223,9 @@ class Store:
                     before = self.count()
                     for table in ("networks", "accuracies", "points"):
                         self._db.execute(f"INSERT OR IGNORE INTO main.{table} SELECT * FROM other.{table}")
+                    if self._db.execute("SELECT 1 FROM other.sqlite_master WHERE name = 'records'").fetchone():
+                        self._db.execute(_RECORDS)
+                        self._db.execute("INSERT OR IGNORE INTO main.records SELECT * FROM other.records")
                     return self.count() - before
             finally:
                 self._db.execute("DETACH other")
@@ -276,6 +292,14 @@ class Store:
                 )
                 for key, of, figures, layers, t in records
             }
+
+    def records(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Return all records of a kind by key."""
+        with self._said():
+            if not self._db.execute("SELECT 1 FROM main.sqlite_master WHERE name = 'records'").fetchone():
+                return {}
+            found = self._db.execute("SELECT key, record FROM records WHERE kind = ? ORDER BY key", (kind,))
+            return {key: _unpressed(record) for key, record in found}
 
     # --- the database ------------------------------------------------------------------------------------------------
 

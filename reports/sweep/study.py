@@ -17,16 +17,20 @@ combination that fulfils every condition of an entry of `skip` is left out.
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from accelsim.config import Accelerator, build_accelerator, load_accelerator
 from accelsim.dataflow import MODES
 from accelsim.plain_yaml import plain_mapping
+from accelsim.technology import TECHNOLOGIES
+from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions, recipe_from_options
 from reports.prices import SCALINGS, Prices
 from reports.sweep.conditions import check_condition, matches
@@ -35,8 +39,24 @@ from reports.task import TaskOptions
 Entry = str | dict[str, Any]
 Plain = str | int | float | bool | None
 
-NETWORK_FIELDS = {"name": str, "images": int, "calib": int, "seed": int, "weights": str}
-RECIPE_FIELDS = tuple(item.name for item in fields(QuantOptions))
+Kinds = Mapping[str, tuple[type, ...]]
+
+NETWORK_FIELDS: Kinds = {"name": (str,), "images": (int,), "calib": (int,), "seed": (int,), "weights": (str,)}
+RECIPE_FIELDS: Kinds = {
+    name: tuple(kind for kind in get_args(hint) if kind is not NoneType)
+    for name, hint in get_type_hints(QuantOptions).items()
+}
+PRICE_FIELDS: Kinds = {"name": (str,), "node_nm": (float,), "scaling": (str,)}
+MACHINE_FIELDS: Kinds = {"base": (str,), "equal_area_bits": (int,)}
+"""Beside those of an accelerator, which are checked when it is built."""
+
+MAX_COMBINATIONS = 1_000_000
+"""Of a study, counted before any is made: some seconds and a gigabyte."""
+
+SHOWN = 5
+"""Problems of one entry that are named."""
+
+_KIND_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 class StudyFile(BaseModel):
@@ -52,6 +72,8 @@ class StudyFile(BaseModel):
         Samples per batch of every cost, and timing mode; axes where lists.
     bit_exact_images
         Samples proved equal to the torch oracle, per Program.
+    accuracy
+        Execute the networks. Without it they are priced from shapes and widths alone: networks need no samples.
     skip
         Combinations to leave out.
     """
@@ -64,9 +86,10 @@ class StudyFile(BaseModel):
     recipes: list[Entry] = Field(min_length=1)
     accelerators: list[Entry] = Field(min_length=1)
     technologies: list[Entry] = Field(default=["google"], min_length=1)
-    batch: int | list[int] = 1
-    timing: str | list[str | None] | None = None
+    batch: int | Annotated[list[int], Field(min_length=1)] = 1
+    timing: str | Annotated[list[str | None], Field(min_length=1)] | None = None
     bit_exact_images: int = Field(default=2, ge=0)
+    accuracy: bool = True
     skip: list[dict[str, Any]] = Field(default=[])
 
 
@@ -94,13 +117,13 @@ class Point:
     Parameters
     ----------
     task, options, machine, prices, batch, timing_mode
-        Network with samples, recipe, accelerator, technology, samples per batch and timing.
+        Network with samples, recipe or options that become one, accelerator, technology, samples per batch and timing.
     factors
         The study's own words for it: field by name, plain values.
     """
 
     task: TaskOptions
-    options: QuantOptions
+    options: QuantOptions | Recipe
     machine: Machine
     prices: Prices
     batch: int
@@ -120,12 +143,15 @@ class Study:
         All of them, neighbours alike in network and recipe.
     bit_exact_images
         Samples proved equal to the torch oracle, per Program.
+    accuracy
+        Whether networks are executed, or only priced.
     """
 
     name: str
     description: str
     points: tuple[Point, ...]
-    bit_exact_images: int
+    bit_exact_images: int = 2
+    accuracy: bool = True
 
 
 def read_study(path: Path, base: TaskOptions) -> Study:
@@ -164,6 +190,7 @@ def build_study(plain: Mapping[str, Any], base: TaskOptions, origin: str = "stud
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)]
         raise ValueError(f"study {origin} has {len(lines)} error(s): {'; '.join(lines)}") from None
+    _check_size(file, origin)
     problems: list[str] = []
     reader = _Reader(base, folder, problems)
     networks = reader.each("networks", file.networks, reader.network)
@@ -188,7 +215,11 @@ def build_study(plain: Mapping[str, Any], base: TaskOptions, origin: str = "stud
     if not points:
         raise ValueError(f"study {origin} has no points left (skip leaves all of them out); narrow skip")
     return Study(
-        name=file.name, description=file.description, points=tuple(points), bit_exact_images=file.bit_exact_images
+        name=file.name,
+        description=file.description,
+        points=tuple(points),
+        bit_exact_images=file.bit_exact_images,
+        accuracy=file.accuracy,
     )
 
 
@@ -206,13 +237,28 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [value]
 
 
+def _check_size(file: StudyFile, origin: str) -> None:
+    """Refuse a study that is too large before any of it is made."""
+    size = len(_listed(file.batch)) * len(_listed(file.timing))
+    for entries in (file.networks, file.recipes, file.accelerators, file.technologies):
+        size *= sum(
+            1 if isinstance(entry, str) else math.prod(len(_listed(value)) for value in entry.values())
+            for entry in entries
+        )
+    if size > MAX_COMBINATIONS:
+        raise ValueError(
+            f"study {origin} must have at most {MAX_COMBINATIONS} combinations before any is skipped (got {size}); "
+            "make it several studies, they may share a store"
+        )
+
+
 def grid(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the combinations of an entry's lists; a key ``a, b`` takes pairs.
 
     Raises
     ------
     ValueError
-        For a key of several names whose values are not lists of so many.
+        For a key of several names whose values are not lists of so many, an empty list, or NaN and infinity.
     """
     axes = []
     for key, value in entry.items():
@@ -220,6 +266,8 @@ def grid(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         choices = value if isinstance(value, list) else [value]
         if not choices:
             raise ValueError(f"{key}: must list at least one value (got none)")
+        if odd := [choice for choice in choices if isinstance(choice, float) and not math.isfinite(choice)]:
+            raise ValueError(f"{key}: must be finite (got {odd[0]})")
         if len(names) == 1:
             axes.append([{key: choice} for choice in choices])
             continue
@@ -239,13 +287,20 @@ class _Reader:
     def each(self, what: str, entries: list[Entry], read: Any) -> list[tuple[dict[str, Plain], Any]]:
         """Return (factors, value) for every combination of every entry."""
         found = []
+        first = {"networks": "name", "recipes": "recipe", "accelerators": "base", "technologies": "name"}[what]
         for place, entry in enumerate(entries):
-            first = {"networks": "name", "recipes": "recipe", "accelerators": "base", "technologies": "name"}[what]
+            wrong: dict[str, None] = {}
             try:
                 for fields_ in grid({first: entry} if isinstance(entry, str) else entry):
-                    found.append(read(fields_))
+                    try:
+                        found.append(read(fields_))
+                    except (ValueError, OverflowError, OSError) as error:
+                        wrong[str(error)] = None
             except ValueError as error:
-                self.problems.append(f"{what}[{place}]: {error}")
+                wrong[str(error)] = None
+            more = len(wrong) - SHOWN
+            self.problems += [f"{what}[{place}]: {problem}" for problem in list(wrong)[:SHOWN]]
+            self.problems += [f"{what}[{place}]: and {more} more combinations"] if more > 0 else []
         return found
 
     def network(self, given: dict[str, Any]) -> tuple[dict[str, Plain], TaskOptions]:
@@ -264,24 +319,21 @@ class _Reader:
         )
         return {"network": given["name"]} | {k: v for k, v in given.items() if k == "seed"}, task
 
-    def recipe(self, given: dict[str, Any]) -> tuple[dict[str, Plain], QuantOptions]:
+    def recipe(self, given: dict[str, Any]) -> tuple[dict[str, Plain], QuantOptions | Recipe]:
         """Read quantization options."""
-        _check_fields(given, dict.fromkeys(RECIPE_FIELDS), needed=None)
+        _check_fields(given, RECIPE_FIELDS, needed=None)
         named = given.get("recipe")
         options = QuantOptions(**(given | ({} if named is None else {"recipe": self._file(named)})))
-        try:
-            recipe_from_options(options, {} if options.needs_plan else None)
-        except TypeError as error:
-            raise ValueError(f"a value of the wrong type in {given} ({error}); widths are whole numbers") from None
-        return given, options
+        recipe = recipe_from_options(options, {} if options.needs_plan else None)
+        return given, options if named is None else recipe  # as a value: a file may change, or be on this computer only
 
     def machine(self, given: dict[str, Any]) -> tuple[dict[str, Plain], Machine]:
         """Read an accelerator: a base, and fields in its place."""
-        fields_ = dict(given)
-        if not isinstance(base := fields_.pop("base", None), str):
-            raise ValueError(f"base: must name a preset or a file (got {base!r})")
-        area = fields_.pop("equal_area_bits", None)
-        if area is not None and not (type(area) is int and 2 <= area <= 18):
+        own = {key: value for key, value in given.items() if key in MACHINE_FIELDS}
+        _check_fields(own, MACHINE_FIELDS, needed="base")
+        fields_ = {key: value for key, value in given.items() if key not in MACHINE_FIELDS}
+        base, area = own["base"], own.get("equal_area_bits")
+        if area is not None and not 2 <= area <= 18:
             raise ValueError(f"equal_area_bits: must be within 2..18 (got {area!r})")
         accelerator = changed(load_accelerator(self._file(base)), fields_)
         return {"accelerator": base} | {k: v for k, v in given.items() if k != "base"}, Machine(
@@ -290,7 +342,9 @@ class _Reader:
 
     def prices(self, given: dict[str, Any]) -> tuple[dict[str, Plain], Prices]:
         """Read a technology."""
-        _check_fields(given, {"name": str, "node_nm": None, "scaling": str}, needed="name")
+        _check_fields(given, PRICE_FIELDS, needed="name")
+        if given["name"] not in TECHNOLOGIES:
+            raise ValueError(f"name: must be one of {', '.join(TECHNOLOGIES)} (got {given['name']!r})")
         if given.get("scaling") not in (None, *SCALINGS):
             raise ValueError(f"scaling: must be one of {', '.join(SCALINGS)} (got {given['scaling']!r})")
         prices = Prices(**given)
@@ -298,16 +352,20 @@ class _Reader:
 
     def _file(self, name: str) -> str:
         beside = self.folder / name
-        return str(beside) if beside.is_file() else name
+        try:
+            return str(beside) if beside.is_file() else name
+        except OSError:  # no file can have this name
+            return name
 
 
-def _check_fields(given: Mapping[str, Any], known: Mapping[str, Any], needed: str | None) -> None:
+def _check_fields(given: Mapping[str, Any], known: Kinds, needed: str | None) -> None:
     for key, value in given.items():
         if key not in known:
             raise ValueError(f"{key}: there is no such field; known are {', '.join(known)}")
-        kind = known[key]
-        if kind is not None and value is not None and (type(value) is not kind):
-            raise ValueError(f"{key}: must be {'text' if kind is str else 'a whole number'} (got {value!r})")
+        fits = type(value) in known[key] or (type(value) is int and float in known[key])
+        if value is not None and not fits:
+            kinds = " or ".join(_KIND_WORDS[kind] for kind in known[key])
+            raise ValueError(f"{key}: must be {kinds} (got {value!r})")
     if needed is not None and given.get(needed) is None:
         raise ValueError(f"{needed}: must be given")
 

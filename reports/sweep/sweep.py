@@ -6,6 +6,7 @@ ended, however that ended.
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -16,16 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from accelsim.program import NUMERICS_VERSION
+from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions
+from reports.cost import lowering
 from reports.progress import hide_progress, progress
-from reports.sweep.identity import network_digest, point_digest, unit_digest
-from reports.sweep.measure import Outcome, Unit, float_tallies, measure
+from reports.sweep.identity import network_digest, point_digest, priced_digest, unit_digest
+from reports.sweep.measure import Outcome, Unit, float_tallies, measure, task_of
 from reports.sweep.store import REFUSED, NetworkRow, Store
 from reports.sweep.study import Point, Study
-from reports.task import TaskOptions, load_task
+from reports.task import TaskOptions
 
 TRIES = 3
-"""A unit whose worker dies so often is given up, and reported."""
+"""A unit whose worker dies so often while nothing else is at work is given up, and reported."""
 
 IN_FLIGHT = 2
 """Units handed to each worker: one at work, one waiting."""
@@ -72,8 +75,8 @@ class Summary:
 
     Parameters
     ----------
-    points
-        Of the study (of this shard), each once.
+    digests
+        Of the study's points (of this shard's), each once.
     measured, kept
         Measured now, and found in the store.
     refused
@@ -82,11 +85,16 @@ class Summary:
         What went wrong with units that are not in the store, one line each.
     """
 
-    points: int
+    digests: frozenset[str]
     measured: int
     kept: int
     refused: int
     failures: tuple[str, ...] = ()
+
+    @property
+    def points(self) -> int:
+        """Number of points."""
+        return len(self.digests)
 
 
 def run_sweep(study: Study, path: Path, how: How | None = None) -> Summary:
@@ -106,7 +114,7 @@ def run_sweep(study: Study, path: Path, how: How | None = None) -> Summary:
             failures = _work(todo, store, how, advance) if todo.units else []
         refused = sum(row.status == REFUSED for row in store.rows() if row.digest in todo.digests)
         measured = len(todo.digests & store.digests()) - todo.kept
-    return Summary(points=todo.points, measured=measured, kept=todo.kept, refused=refused, failures=tuple(failures))
+    return Summary(digests=todo.digests, measured=measured, kept=todo.kept, refused=refused, failures=tuple(failures))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,10 +138,11 @@ class _Plan:
         facts: dict[str, dict[str, Any]] = {}
         seen = store.digests()
         held = store.networks()
-        groups: dict[tuple[TaskOptions, QuantOptions], dict[str, Point]] = {}
+        groups: dict[tuple[TaskOptions, QuantOptions | Recipe], dict[str, Point]] = {}
         for point in study.points:
             if point.task not in networks:
-                digest, found = _identify(point.task, study.bit_exact_images)
+                identify = identify_network if study.accuracy else _identify_priced
+                digest, found = identify(point.task, study.bit_exact_images)
                 networks[point.task], facts[digest] = digest, found
             network = networks[point.task]
             if _in_shard(unit_digest(network, point.options), how.shard):
@@ -157,6 +166,7 @@ class _Plan:
                     known={},
                     bit_exact_images=study.bit_exact_images,
                     threads=how.engine_threads,
+                    accuracy=study.accuracy,
                 )
             )
         units.sort(key=_alike)
@@ -165,6 +175,8 @@ class _Plan:
 
 def _alike(unit: Unit) -> tuple[str, str]:
     """Sort units whose networks are transformed alike side by side: a worker then observes them once."""
+    if isinstance(unit.options, Recipe):
+        return unit.network, repr((unit.options.transforms, unit.options.first_last))
     plain = replace(unit.options, weight_bits=None, act_bits=None, clip=None, act_clip=None, percentile=None)
     return unit.network, repr(plain)
 
@@ -174,9 +186,9 @@ def _in_shard(digest: str, shard: tuple[int, int]) -> bool:
     return int(digest, 16) % count == place - 1
 
 
-def _identify(options: TaskOptions, bit_exact_images: int) -> tuple[str, dict[str, Any]]:
+def identify_network(options: TaskOptions, bit_exact_images: int) -> tuple[str, dict[str, Any]]:
     """Return a network's digest and the facts that a report states."""
-    task = load_task(options)
+    task = task_of(options)
     digest = network_digest(task, bit_exact_images, options.seed)
     return digest, {
         "network": task.workload.name,
@@ -187,9 +199,17 @@ def _identify(options: TaskOptions, bit_exact_images: int) -> tuple[str, dict[st
         "images": len(task.evaluated),
         "calibration_images": len(task.calibrated),
         "seed": options.seed,
-        "quantized_before": task.integers is not None,
+        "executed": True,
+        "float": task.integers is None,
         "numerics_version": NUMERICS_VERSION,
     }
+
+
+def _identify_priced(options: TaskOptions, bit_exact_images: int) -> tuple[str, dict[str, Any]]:
+    """Return the same for a network that is not executed."""
+    program = lowering(options)(Recipe())
+    facts = {"network": program.name, "seed": options.seed, "numerics_version": NUMERICS_VERSION, "images": 0}
+    return priced_digest(program, options), facts | {"metric": None, "executed": False, "float": False}
 
 
 # --- working ---------------------------------------------------------------------------------------------------------
@@ -200,7 +220,7 @@ def _work(plan: _Plan, store: Store, how: How, advance: Callable[[int], None]) -
     while jobs.waiting or jobs.running:
         with _executor(how) as executor:
             try:
-                jobs.run(executor, how.workers * IN_FLIGHT)
+                jobs.run(executor, 1 if isinstance(executor, _Here) else how.workers * IN_FLIGHT)
             except BrokenExecutor as error:
                 if how.executor is not None:
                     raise ValueError(
@@ -222,13 +242,14 @@ class _Jobs:
     failures: list[str] = field(default_factory=list)
     crashes: Counter[str] = field(default_factory=Counter)
     blocked: list[Unit] = field(default_factory=list)
+    suspects: list[Unit | TaskOptions] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.of_network = {task: digest for digest, task in self.plan.floats.items()}
         self.held = self.store.networks()
         self.known = {network: self.store.accuracies(network) for network in {u.network for u in self.plan.units}}
         for digest in self.plan.floats:
-            if self.plan.facts[digest]["quantized_before"]:  # there is no float network to measure
+            if not self.plan.facts[digest]["float"]:  # there is no float network to measure
                 self._network(digest, None)
         self.blocked = [unit for unit in self.plan.units if unit.network not in self.held]
         self.waiting = [task for digest, task in self.plan.floats.items() if digest not in self.held]
@@ -236,10 +257,8 @@ class _Jobs:
 
     def run(self, executor: Executor, most: int) -> None:
         """Work until nothing is left to do."""
-        while self.waiting or self.running:
-            while self.waiting and len(self.running) < most:
-                job = self.waiting.pop(0)
-                self.running[self._submit(executor, job)] = job
+        while self.suspects or self.waiting or self.running:
+            self._hand_out(executor, most)
             for future in wait(self.running, return_when=FIRST_COMPLETED).done:
                 job = self.running[future]
                 try:
@@ -253,10 +272,17 @@ class _Jobs:
                     self._finish(job, found)
                 del self.running[future]
 
+    def _hand_out(self, executor: Executor, most: int) -> None:
+        """Give the executor work, suspects one at a time; a job leaves its line once the executor has it."""
+        line, most = (self.suspects, 1) if self.suspects else (self.waiting, most)
+        while line and len(self.running) < most:
+            self.running[self._submit(executor, line[0])] = line[0]
+            del line[0]
+
     def _submit(self, executor: Executor, job: Unit | TaskOptions) -> "Future[Any]":
         if isinstance(job, Unit):
-            return executor.submit(measure, replace(job, known=self._light(job.network)))
-        return executor.submit(float_tallies, job)
+            return executor.submit(_quietly, measure, replace(job, known=self._light(job.network)))
+        return executor.submit(_quietly, float_tallies, job)
 
     def _light(self, network: str) -> Mapping[str, Any]:
         return dict(self.known[network])
@@ -286,11 +312,15 @@ class _Jobs:
             self.blocked = [unit for unit in self.blocked if unit.network != self.of_network[job]]
 
     def crashed(self) -> None:
-        """Put what was at work when a worker died back in line, but not for ever."""
-        for job in self.running.values():
-            self.crashes[_said(job)] += 1
+        """Put what was at work when a worker died back in line, alone from now on, and not for ever."""
+        alone = len(self.running) == 1
+        for future, job in self.running.items():
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._finish(job, future.result())
+                continue
+            self.crashes[_said(job)] += alone
             if self.crashes[_said(job)] < TRIES:
-                self.waiting.insert(0, job)
+                self.suspects.append(job)
             else:
                 self.failures.append(f"{_said(job)}: its worker died {TRIES} times; see whether memory is short")
                 self._give_up(job)
@@ -314,23 +344,22 @@ def _executor(how: How) -> Iterator[Executor]:
         yield how.executor
         return
     if how.workers == 1:
-        with hide_progress():
-            yield _Here()
+        yield _Here()
         return
     pool = ProcessPoolExecutor(how.workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start)
     try:
         yield pool
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
         for process in list((pool._processes or {}).values()):  # an interrupted sweep waits for nobody
             process.terminate()
+        pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()
 
 
 def _start() -> None:
-    """Prepare a worker: no bars, and an end when whoever started it is gone."""
-    hide_progress().__enter__()
+    """Prepare a worker: it ends when whoever started it says so, or is gone; not by the keyboard."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
@@ -339,6 +368,11 @@ def _start() -> None:
 def _end_with(parent: Any) -> None:
     parent.join()
     os._exit(1)
+
+
+def _quietly(work: Callable[..., Any], *args: Any) -> Any:
+    with hide_progress():
+        return work(*args)
 
 
 class _Here(Executor):

@@ -1,7 +1,7 @@
-"""Duplicated channels on commodity hardware: exported networks in ONNX Runtime, float, W8A8 and W8A8 with OCS.
+"""Duplicated channels on commodity hardware: exported networks in ONNX Runtime, float, W8A8 and W8A8 with OCS (QDQ).
 
 Zhao et al. (ICML 2019, section 3.4) claim that OCS runs on ordinary hardware at the cost of its added channels. The
-network is a plain VGG-like one of random weights, batch 1, one thread: latency depends on shapes alone.
+networks are a plain VGG-like one and ResNet-50, of random weights: latency depends on shapes alone.
 """
 
 import io
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from quant.capture import capture
@@ -18,13 +19,17 @@ from quant.ocs import SplitOutliers
 from quant.pipeline import quantize_network
 from quant.recipe import Recipe
 from reports.witness_ort import latencies_s
+from tests.benchmarks.bench_quantize import resnet50
 
 CHANNELS = (64, 64, 128, 128, 256, 256)
-SIDE = 64
-RATIOS = (0.02, 0.05, 0.1)
+RATIOS = (0.02, 0.05)
+BATCHES = (1, 8)
+THREADS = 2
+REPEATS = {"vgg-like 64x64": 30, "ResNet-50 224x224": 8}
 
 
-def _network() -> nn.Module:
+def vgg_like() -> nn.Module:
+    """Return six 3x3 convolutions with poolings and a classifier."""
     layers: list[nn.Module] = []
     before = 3
     for i, channels in enumerate(CHANNELS):
@@ -39,33 +44,43 @@ def _float_file(network: nn.Module, x: torch.Tensor) -> bytes:
     held = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(network, (x,), held, dynamo=False, opset_version=17)
+        axes = {"x": {0: "batch"}}
+        torch.onnx.export(network, (x,), held, dynamo=False, opset_version=17, input_names=["x"], dynamic_axes=axes)
     return held.getvalue()
 
 
-def run() -> list[dict[str, Any]]:
-    """Return the latencies, each against the one that it is to be compared with."""
-    network = _network()
-    x = np.random.default_rng(0).normal(0, 1, (4, 3, SIDE, SIDE)).astype(np.float32)
-    graph = capture(network, torch.zeros(1, 3, SIDE, SIDE), "vgg-like")
+def files(network: nn.Module, x: NDArray[np.float32]) -> dict[str, bytes]:
+    """Return the ONNX files of a network by name: float, W8A8, W8A8 with OCS."""
+    graph = capture(network, torch.from_numpy(x[:1]))
 
     def exported(ratio: float) -> bytes:
         transforms = (SplitOutliers(ratio=ratio),) if ratio else ()
         return export_onnx(quantize_network(graph, lambda: [x], Recipe(first_last="same", transforms=transforms)))
 
-    files = {"float32": _float_file(network, torch.from_numpy(x[:1]))}
-    files |= {f"W8A8 + OCS {ratio:g}" if ratio else "W8A8": exported(ratio) for ratio in (0.0, *RATIOS)}
-    found = latencies_s(files, x[:1])
-    rows = [_row("W8A8", found["W8A8"], "float32", found["float32"])]
-    return rows + [_row(name, value, "W8A8", found["W8A8"]) for name, value in found.items() if "OCS" in name]
+    found = {"float32": _float_file(network, torch.from_numpy(x[:1]))}
+    return found | {f"W8A8 + OCS {ratio:g}" if ratio else "W8A8": exported(ratio) for ratio in (0.0, *RATIOS)}
+
+
+def run() -> list[dict[str, Any]]:
+    """Return the latencies, each against the one that it is to be compared with."""
+    rows = []
+    for name, network, side in (("vgg-like 64x64", vgg_like(), 64), ("ResNet-50 224x224", resnet50(), 224)):
+        x = np.random.default_rng(0).normal(0, 1, (max(BATCHES), 3, side, side)).astype(np.float32)
+        made = files(network, x)
+        for batch in BATCHES:
+            found = latencies_s(made, x[:batch], repeats=REPEATS[name], threads=THREADS)
+            for what, value in found.items():
+                against = "W8A8" if "OCS" in what else "float32"
+                rows.append(_row(f"ONNX Runtime {name} batch {batch}, {what}", value, against, found[against]))
+    return rows
 
 
 def _row(name: str, value: float, baseline_name: str, baseline: float) -> dict[str, Any]:
     return {
-        "name": f"ONNX Runtime latency, {name}",
+        "name": name,
         "value": value * 1e3,
         "unit": "ms",
-        "baseline_name": baseline_name,
+        "baseline_name": f"{baseline_name}, ms",
         "baseline": baseline * 1e3,
         "ratio": value / baseline,
     }

@@ -1,14 +1,17 @@
 """LiteRT as witness: every operator under every kernel set, the MLPerf Tiny networks, and reports of differences."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from corrupt import convolutions, with_bias, with_weight
 from tflite_cases import CASES, case_file
 from tflite_files import O, T, tflite
 from tflite_networks import NETWORKS
 
+from accelsim.config import load_accelerator
 from accelsim.execute import execute
 from accelsim.program import Program, Requantize
 from quant.importers.tflite import TfliteNetwork, import_tflite, import_tflite_bytes
@@ -122,6 +125,9 @@ def test_all_samples_agree_and_score_alike(name: str, kernels: str, data_dir: Pa
 # --- differences -----------------------------------------------------------------------------------------------------
 
 
+EDGE = load_accelerator("edge-32x32")
+
+
 def tampered(network: TfliteNetwork, place: int) -> TfliteNetwork:
     """Return a network whose requantization at a place among them is off in its last channel."""
     program = network.program
@@ -132,27 +138,70 @@ def tampered(network: TfliteNetwork, place: int) -> TfliteNetwork:
     return replace(network, program=replace(program, ops=ops))
 
 
-def test_the_first_difference_is_named_with_the_sum_that_led_there(data_dir: Path) -> None:
+def difference(program: Program, network: TfliteNetwork, path: Path, x: np.ndarray, layer_images: int = 2) -> str:
+    wrong = replace(network, program=program)
+    witness = check_litert(wrong, path, x, layer_images=layer_images, offset=100, accelerator=EDGE)
+    assert not witness.bit_exact
+    return witness.difference
+
+
+def test_a_wrong_multiplier_is_named_with_the_sum_that_it_scales(data_dir: Path) -> None:
     task = TINY_TASKS["tiny-kws"]
     path = task.model_path(data_dir)
-    network = tampered(import_tflite(path), 3)
-    op = [op for op in network.program.ops if isinstance(op, Requantize)][3]
-    witness = check_litert(network, path, task.load(data_dir).batch(np.arange(3)))
-    assert not witness.bit_exact
-    assert f"requantize {op.output!r}: sample 0, pixel [" in witness.difference
-    assert "channel 63: ours " in witness.difference
-    assert "gives sum " in witness.difference
-    assert witness.difference.endswith("rule float32_rne")
+    right = import_tflite(path)
+    op = [op for op in right.program.ops if isinstance(op, Requantize)][3]
+    text = difference(tampered(right, 3).program, right, path, task.load(data_dir).batch(np.arange(20)))
+    assert f"requantize {op.output!r} of layer 'depthwise_conv_2d_3': sample 100, pixel [" in text
+    assert "channel 63: ours " in text
+    assert "rule float32_rne; the other value needs a sum of " in text
+    said = re.search(r"explained by the multiplier being (\S+)\.\.(\S+) in LiteRT", text)
+    assert said is not None, text
+    real = float(op.multiplier[-1])
+    assert float(said[1]) * (1 - 1e-5) <= real <= float(said[2]) * (1 + 1e-5)
+
+
+@pytest.mark.parametrize(("name", "number", "place"), [
+    ("tiny-kws", 2, (5, 0, 0, 40)), ("tiny-kws", 1, (0, 1, 0, 0)), ("tiny-resnet8", 2, (5, 2, 1, 7)),
+])  # fmt: skip
+def test_a_wrong_weight_is_named(name: str, number: int, place: tuple[int, ...], data_dir: Path) -> None:
+    task = TINY_TASKS[name]
+    path = task.model_path(data_dir)
+    network = import_tflite(path)
+    layer = convolutions(network.program)[number]
+    more = -40 if layer.weight[place] > 0 else 40
+    wrong = with_weight(network.program, layer, place, more)
+    text = difference(wrong, network, path, task.load(data_dir).batch(np.arange(8)))
+    k = int(np.ravel_multi_index(place[1:], layer.weight.shape[1:]))
+    assert f" of layer {layer.name!r}: sample 100, pixel " in text
+    assert f"channel {place[0]}: ours " in text
+    said = re.search(rf"explained by the weight at k {k} \(.*fold {k // 32}\) being (\S+) (more|less) in LiteRT", text)
+    assert said is not None, text
+    assert said[2] == ("less" if more > 0 else "more")
+    assert text.count("explained by") == 1
+
+
+def test_a_wrong_bias_is_named(data_dir: Path) -> None:
+    task = TINY_TASKS["tiny-kws"]
+    path = task.model_path(data_dir)
+    network = import_tflite(path)
+    layer = convolutions(network.program)[2]
+    wrong = with_bias(network.program, layer, 3, 900)
+    text = difference(wrong, network, path, task.load(data_dir).batch(np.arange(8)))
+    assert "of layer 'conv_2d_2': sample 100, pixel [" in text
+    assert "channel 3: ours " in text
+    assert "fold 1 (k 32..63)" in text
+    said = re.search(r"explained by the bias being (\d+)(?:\.\.(\d+))? less in LiteRT$", text)
+    assert said is not None, text
+    assert int(said[1]) <= 900 <= int(said[2] or said[1])
 
 
 def test_a_difference_in_the_outputs_alone_is_traced_to_its_layer(data_dir: Path) -> None:
     task = TINY_TASKS["tiny-kws"]
     path = task.model_path(data_dir)
-    witness = check_litert(
-        tampered(import_tflite(path), 0), path, task.load(data_dir).batch(np.arange(40)), layer_images=0
-    )
-    assert "requantize" in witness.difference
-    assert witness.tensors == 13
+    right = import_tflite(path)
+    text = difference(tampered(right, 0).program, right, path, task.load(data_dir).batch(np.arange(40)), 0)
+    assert "requantize" in text
+    assert "channel 63: ours " in text
 
 
 def test_another_kernel_set_is_told_apart(data_dir: Path) -> None:

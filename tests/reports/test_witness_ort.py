@@ -1,5 +1,6 @@
 """ONNX Runtime as a witness: agreement is found, and so is a planted difference, with the place and its sums."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 pytest.importorskip("onnx", reason="needs onnx: install accelsim[onnx]")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime: install accelsim[oracle]")
 
+from corrupt import convolutions, with_bias, with_weight
 from onnx_nets import float_cnn, quantized
 
-from accelsim.program import Conv, Requantize
+from accelsim.config import load_accelerator
+from accelsim.program import Requantize
 from quant.graph import Graph
 from quant.importers.onnx_import import OnnxNetwork, import_onnx_bytes
 from quant.pipeline import quantize_network
@@ -37,21 +40,33 @@ def test_an_imported_network_agrees(imported: tuple[bytes, OnnxNetwork, np.ndarr
     assert latencies_s({"a": data, "b": data}, x, repeats=1)["b"] > 0
 
 
-def test_a_wrong_weight_is_found_where_it_first_shows(imported: tuple[bytes, OnnxNetwork, np.ndarray]) -> None:
+EDGE = load_accelerator("edge-32x32")
+
+
+def test_a_wrong_bias_is_found_where_it_first_shows(imported: tuple[bytes, OnnxNetwork, np.ndarray]) -> None:
     data, network, x = imported
-    layer = [op for op in network.program if isinstance(op, Conv)][2]
-    bias = layer.bias.copy()
-    bias[3] += 900  # type: ignore[index]
-    wrong = replace(layer, bias=bias, bound=layer.bound + 900)
-    ops = tuple(wrong if op is layer else op for op in network.program)
-    tensors = dict(network.program.tensors)
-    tensors[layer.output] = replace(tensors[layer.output], bits=32, low=-(2**31), high=2**31 - 1)
-    changed = replace(network, program=replace(network.program, ops=ops, tensors=tensors))
-    found = compare_imported(data, changed, x)
+    layer = convolutions(network.program)[1]  # 3×3
+    changed = replace(network, program=with_bias(network.program, layer, 3, 900))
+    found = compare_imported(data, changed, x, accelerator=EDGE)
     assert not found.bit_exact
-    reader = next(op for op in ops if isinstance(op, Requantize) and op.inputs == (layer.output,))
-    for part in (repr(reader.output), repr(layer.name), "channel 3", "pixel", "sum", "rule float32_rne", "differ"):
+    reader = next(op for op in changed.program if isinstance(op, Requantize) and op.inputs == (layer.output,))
+    for part in (repr(reader.output), repr(layer.name), "channel 3", "pixel", "fold 2 (k 64..71)", "rule float32_rne"):
         assert part in found.difference
+    said = re.search(r"explained by the bias being (\d+)(?:\.\.(\d+))? less in ONNX Runtime", found.difference)
+    assert said is not None, found.difference
+    assert int(said[1]) <= 900 <= int(said[2] or said[1])
+
+
+def test_a_wrong_weight_is_named_with_its_fold(imported: tuple[bytes, OnnxNetwork, np.ndarray]) -> None:
+    data, network, x = imported
+    layer = convolutions(network.program)[1]  # 3×3
+    place = (1, 2, 1, 4)
+    changed = replace(network, program=with_weight(network.program, layer, place, 60))
+    found = compare_imported(data, changed, x, accelerator=EDGE)
+    k = int(np.ravel_multi_index(place[1:], layer.weight.shape[1:]))
+    where = rf"explained by the weight at k {k} \(kernel \[2, 1\], channel 4, fold {k // 32}\) being \S+ less in ONNX"
+    assert re.search(where, found.difference), found.difference
+    assert "channel 1: ours" in found.difference
 
 
 def test_float_steps_are_counted_and_walked_past(imported: tuple[bytes, OnnxNetwork, np.ndarray]) -> None:

@@ -1,0 +1,1 @@
+"""How narrow may sums be, wrapping or saturating, with and without splitting?"""

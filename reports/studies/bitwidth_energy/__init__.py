@@ -1,0 +1,1 @@
+"""Where the energy goes as widths shrink, per PE type."""

@@ -1,0 +1,1 @@
+"""All remedies against outliers side by side on one array: accuracy and cost."""
