@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     for add in (options.add_samples, options.add_quantization, options.add_machinery):
         add(cost)
     verify = _command(commands, "verify", _verify, "compare every engine with an independent second route")
-    verify.add_argument("networks", nargs="*", metavar="NETWORK", help="networks of the upper rungs (digits)")
+    verify.add_argument("networks", nargs="*", metavar="NETWORK", help="networks or files of the upper rungs (digits)")
     options.add_samples(verify)
     verify.set_defaults(calib=VERIFY_CALIB)
     verify.add_argument("--published", action="store_true", help="print published points with their errors instead")

@@ -1,6 +1,6 @@
 """Numbers a network is judged by, from its outputs and the labels.
 
-Every metric tallies each sample, a row of numbers; tallies of batches are concatenated. Most tally a total and the
+Every metric tallies each sample in two numbers; tallies of batches are concatenated. Most tally a total and the
 count it is a total of, take the ratio of the sums, and apply a monotone function; the area under a curve ranks all
 samples. Standard errors come from how the terms of a figure differ from sample to sample (tokens of one text are not
 independent, samples are).
@@ -27,9 +27,9 @@ class Metric:
     higher_is_better
         Direction.
     tally
-        (outputs [B, classes] or [B, T, classes], labels [B] or [B, T]) -> float64 [B, columns], of each sample.
+        (outputs [B, classes] or [B, T, classes], labels [B] or [B, T]) -> float64 [B, 2], two numbers of each sample.
     value
-        The figure, from the tallies [N, columns] of all samples.
+        The figure, from the tallies [N, 2] of all samples.
     terms
         What independent samples move the figure by, to first order, from the same tallies: one array for each kind of
         sample that is averaged apart.

@@ -9,7 +9,9 @@ import numpy as np
 
 
 def reconstruction_tally(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return (mean squared error, label, group) of every sample, float64 [B, 3].
+    """Return (mean squared error, signed group) of every sample, float64 [B, 2].
+
+    The signed group is the group's number counted from 1, negative for groups that are no anomaly.
 
     Parameters
     ----------
@@ -30,14 +32,15 @@ def reconstruction_tally(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
             f"{flat.shape[1]}); give a network that reconstructs its input"
         )
     errors = ((labels[:, 2:].astype(np.float64) - flat) ** 2).mean(axis=1)
-    return np.column_stack([errors, labels[:, 0], labels[:, 1]]).astype(np.float64)
+    signs = np.where(labels[:, 0] == 1, 1.0, -1.0)
+    return np.stack([errors, signs * (labels[:, 1] + 1.0)], axis=1)
 
 
 def group_scores(tallies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the scores of positive groups and of negative ones, each in the order of their group numbers."""
-    _, first, place = np.unique(tallies[:, 2], return_index=True, return_inverse=True)
+    """Return the scores of positive groups and of negative ones, each in a fixed order of groups."""
+    groups, place = np.unique(tallies[:, 1], return_inverse=True)
     scores = np.bincount(place, weights=tallies[:, 0]) / np.bincount(place)
-    positive = tallies[first, 1] == 1
+    positive = groups > 0
     if positive.all() or not positive.any():
         raise ValueError("metric auc needs samples of both labels; evaluate more of them")
     return scores[positive], scores[~positive]

@@ -17,7 +17,7 @@ from quant.importers.onnx_quant import Rule
 from quant.importers.onnx_quant_ops import ONNX_RUNTIME
 from quant.importers.onnx_sums import add_bias
 from quant.importers.onnx_whole import RULES, Doubled
-from quant.importers.onnx_writer import CODE_DTYPES, Codes, Curve, Port, Real, Runtime, Scaled, Waiting, Writer
+from quant.importers.onnx_writer import CODE_DTYPES, Codes, Curve, Port, Real, Runtime, Scaled, Waiting, Weights, Writer
 
 QUANTIZED_MARKS = ("QuantizeLinear", "DequantizeLinear", "QLinear", "ConvInteger", "MatMulInteger", "QGemm", "::Quant")
 
@@ -172,6 +172,12 @@ def read_integers(model: OnnxModel, runtime: Runtime, rules: Mapping[str, Rule])
 
 def _output(writer: Writer, name: str) -> Port:
     value = writer.values.get(name)
+    stored = writer.constants.get(name)
+    if stored is not None and stored.dtype.name in CODE_DTYPES:
+        one = Weights(
+            stored.astype(np.int64), np.ones(1, np.float32), np.zeros(1, np.int64), 0, *CODE_DTYPES[stored.dtype.name]
+        )
+        value = writer.stored(one, name, stored.ndim - 1)
     if isinstance(value, Codes):
         return Port(name, value.name, value.layout, None, 0)
     if isinstance(value, Doubled) and isinstance(value.source, Codes):

@@ -82,6 +82,8 @@ class OnnxModel:
         Of the operators of ai.onnx.
     widths
         Bits of the initializers of 4-bit types, by name.
+    doubles
+        Initializers of float64 as they are; among the constants they are float32.
     """
 
     name: str
@@ -91,6 +93,7 @@ class OnnxModel:
     constants: Mapping[str, Array]
     opset: int
     widths: Mapping[str, int] = field(default_factory=dict)
+    doubles: Mapping[str, Array] = field(default_factory=dict)
 
 
 def require(holds: bool, message: str) -> None:
@@ -136,7 +139,12 @@ def read_onnx(data: bytes, name: str = "model", folder: Path | None = None) -> O
     require(bool(inputs) and bool(outputs), f"{name} needs inputs and outputs (has {len(inputs)} and {len(outputs)})")
     opset = next((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), 0)
     widths = {tensor.name: 4 for tensor in graph.initializer if tensor.data_type in _PACKED}
-    return OnnxModel(name, inputs, outputs, ordered, constants, int(opset), widths)
+    doubles = {
+        tensor.name: np.frombuffer(tensor.raw_data, "<f8").reshape(constants[tensor.name].shape)
+        for tensor in graph.initializer
+        if _DTYPES.get(tensor.data_type) == "float64" and tensor.raw_data
+    }
+    return OnnxModel(name, inputs, outputs, ordered, constants, int(opset), widths, doubles)
 
 
 def _text(value: Any, where: str) -> str:

@@ -85,12 +85,12 @@ def _plain_add(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
         Add,
         (held[0].codes.name, held[1].codes.name),
         name,
-        multipliers=(ratios[0], ratios[1]),
+        multipliers=(abs(ratios[0]), abs(ratios[1])),
         zero_points=(held[0].zero, held[1].zero),
         zero_out=grid.zero,
         low=grid.low,
         high=grid.high,
-        signs=signs,
+        signs=(-signs[0] if ratios[0] < 0 else signs[0], -signs[1] if ratios[1] < 0 else signs[1]),
     )
     return Codes(name, held[0].codes.layout, grid.scale, grid.zero)
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.arith import code_range
-from accelsim.program import Clamp, Concat, Gather, Mul, Table
+from accelsim.arith import bits_for, code_range
+from accelsim.program import Clamp, Concat, Duplicate, Gather, Mul, Requantize, Table
 from quant.importers.onnx_attributes import clip_limits
 from quant.importers.onnx_grids import put
 from quant.importers.onnx_model import OnnxNode, require
@@ -21,7 +21,19 @@ from quant.importers.onnx_quant import RULES as PLAIN
 from quant.importers.onnx_quant import Rule
 from quant.importers.onnx_shares import Share, Summed, put_mean, read_softmax, sum_window
 from quant.importers.onnx_walk import axis_of
-from quant.importers.onnx_writer import CODE_DTYPES, Codes, Given, Grid, Port, Real, Scaled, Waiting, Weights, Writer
+from quant.importers.onnx_writer import (
+    CODE_DTYPES,
+    Codes,
+    Curve,
+    Given,
+    Grid,
+    Port,
+    Real,
+    Scaled,
+    Waiting,
+    Weights,
+    Writer,
+)
 
 Array = NDArray[Any]
 
@@ -51,6 +63,25 @@ class Rounded:
 
 
 @dataclass(frozen=True, eq=False)
+class Halved:
+    """``floor((codes + offset) · step)``, one of each or per channel, clipped: how split channels are halved."""
+
+    source: Real
+    offset: Array
+    step: Array | None = None
+    low: float = -np.inf
+    high: float = np.inf
+
+
+@dataclass(frozen=True, eq=False)
+class Stretched:
+    """Whole numbers times one factor per channel, the last axis of their tensor."""
+
+    source: Real
+    scale: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Doubled:
     """Float64 values (code - zero) · scale on their way out, or a real input on its way to its grid."""
 
@@ -62,7 +93,12 @@ class Doubled:
 def _constant(writer: Writer, node: OnnxNode) -> tuple[int, Array] | None:
     """Return the place and value of an operator's one constant operand."""
     places = [i for i in (0, 1) if i < len(node.inputs) and node.inputs[i] in writer.constants]
-    return (places[0], writer.constants[node.inputs[places[0]]]) if len(places) == 1 else None
+    return (places[0], _number(writer, node.inputs[places[0]])) if len(places) == 1 else None
+
+
+def _number(writer: Writer, name: str) -> Array:
+    """Return a constant as the file has it."""
+    return writer.model.doubles.get(name, writer.constants[name])
 
 
 def _held(writer: Writer, node: OnnxNode) -> list[Any]:
@@ -76,6 +112,11 @@ def _cast(writer: Writer, node: OnnxNode) -> Any:
     value, to = writer.values.get(node.inputs[0]), node.attrs["to"]
     if isinstance(value, Rounded):
         return _onto_codes(writer, node, value)
+    if isinstance(value, Halved):
+        require(to in CODE_TYPES, f"casts halves to type {to}; codes of 8 or 16 bits are known")
+        return _halves(writer, node, value)
+    if isinstance(value, Curve) and to in CODE_TYPES:
+        return _onto_codes(writer, node, Rounded(value))
     if isinstance(value, Share):
         require(to in CODE_TYPES, f"casts shares to type {to}; codes of 8 or 16 bits are known")
         return read_softmax(writer, node, value.codes, CODE_DTYPES[CODE_TYPES[to]])
@@ -102,6 +143,8 @@ def _onto_codes(writer: Writer, node: OnnxNode, value: Rounded) -> Codes:
     limits = code_range(bits, signed)
     low, high = (int(min(max(end + value.zero, limits[0]), limits[1])) for end in (value.low, value.high))
     inner, grid = value.value, Grid(1.0, value.zero, bits, signed, low, high)
+    if isinstance(inner, Real | Stretched):
+        return _requantized(writer, node.outputs[0], inner, grid)
     if isinstance(inner, Summed):
         return put_mean(writer, inner, grid, node.outputs[0])
     if isinstance(inner, Waiting) and inner.node.op == "Add":  # not between DequantizeLinear and QuantizeLinear
@@ -110,6 +153,25 @@ def _onto_codes(writer: Writer, node: OnnxNode, value: Rounded) -> Codes:
     found = writer.values[node.outputs[0]]
     assert isinstance(found, Codes)
     return found
+
+
+def _requantized(writer: Writer, name: str, value: "Real | Stretched", grid: Grid) -> Codes:
+    """Write ``rint(float32(code - zero) · float32(multiplier))``, the zero point, and the clamp."""
+    held = value if isinstance(value, Real) else value.source
+    multiplier = np.atleast_1d(np.asarray(value.scale, np.float64))
+    require(bool(np.all(multiplier >= 0)), "scales whole numbers by negative factors")
+    writer.codes_tensor(name, writer.tensor(held.codes).shape, grid)
+    writer.emit(
+        Requantize,
+        (held.codes.name,),
+        name,
+        multiplier=multiplier,
+        low=grid.low,
+        high=grid.high,
+        zero_in=held.zero,
+        zero_out=grid.zero,
+    )
+    return Codes(name, held.codes.layout, grid.scale, grid.zero)
 
 
 def _clamped(writer: Writer, node: OnnxNode, value: Whole) -> Codes:
@@ -125,6 +187,35 @@ def _clamped(writer: Writer, node: OnnxNode, value: Whole) -> Codes:
         plain = [np.broadcast_to(e, tensor.shape[-1:]).astype(np.int64) for e in plain]
     writer.emit(Clamp, (value.codes.name,), name, low=plain[0], high=plain[1])
     return replace(value.codes, name=name)
+
+
+def _halves(writer: Writer, node: OnnxNode, value: Halved) -> Codes:
+    codes = value.source.codes
+    tensor, last = writer.tensor(codes), codes.layout[-1] + 1
+    found = []
+    for numbers in (value.offset, value.step):
+        assert numbers is not None
+        full = numbers.reshape((1,) * (len(codes.layout) + 1 - numbers.ndim) + numbers.shape)
+        wide = [i for i, d in enumerate(full.shape) if d > 1]
+        require(wide in ([], [last]), f"halves by numbers of shape {numbers.shape}")
+        found.append(np.broadcast_to(full.reshape(-1), tensor.shape[-1:]).astype(np.float64))
+    shift = -np.log2(found[1])
+    exact = value.source.zero == 0 and np.array_equal(shift, np.rint(shift)) and bool(np.all(shift >= 0))
+    require(exact and np.array_equal(found[0], np.rint(found[0])), "scales codes by numbers that are no halves")
+    bits, signed = CODE_DTYPES[CODE_TYPES[node.attrs["to"]]]
+    low, high = (int(min(max(end, limit), 2**31)) for end, limit in ((value.low, -(2**31)), (value.high, -(2**31))))
+    writer.codes_tensor(node.outputs[0], tensor.shape, Grid(codes.scale or 1.0, codes.zero, bits, signed, low, high))
+    writer.emit(
+        Duplicate,
+        (codes.name,),
+        node.outputs[0],
+        source=np.arange(tensor.shape[-1]),
+        offset=found[0].astype(np.int64),
+        shift=shift.astype(np.int64),
+        low=low,
+        high=high,
+    )
+    return replace(codes, name=node.outputs[0])
 
 
 # --- the input's grid ------------------------------------------------------------------------------------------------
@@ -152,7 +243,7 @@ def _input_grid(writer: Writer, node: OnnxNode, value: Doubled) -> Codes:
     require(same, "rounds a real input by other steps than half up")
     low, high = (int(end) for end in clip_limits(writer, clip))
     bits, signed = CODE_DTYPES[CODE_TYPES[node.attrs["to"]]]
-    zero, scale = int(writer.constant(shift, 1).item()), float(writer.constant(quotient, 1).item())
+    zero, scale = int(writer.constant(shift, 1).item()), float(_number(writer, quotient.inputs[1]).item())
     require(scale > 0, f"has the scale {scale}; a positive number is needed")
     given = value.source
     assert isinstance(given, Given)
@@ -189,12 +280,30 @@ def _binary(writer: Writer, node: OnnxNode) -> Any:
         return replace(kept, zero=kept.zero + int(number.item()))
     if isinstance(value, Rounded) and node.op == "Add" and number.size == 1:
         return replace(value, zero=value.zero + int(number.item()))
-    if isinstance(value, Real) and node.op == "Mul" and value.scale == 1.0 and number.size == 1:
+    if isinstance(value, Halved) and node.op == "Mul":
+        return replace(value, step=number)
+    if isinstance(value, Real) and node.op == "Add" and value.scale == 1.0 and number.dtype.kind == "f":
+        return Halved(value, number)
+    if isinstance(value, Real) and node.op == "Mul" and value.scale == 1.0 and number.size > 1:
+        codes, factors = _channels(writer, value.codes, number)
+        return Stretched(replace(value, codes=codes), factors)
+    if isinstance(value, Real) and node.op == "Mul" and value.scale == 1.0:
         return replace(value, scale=float(np.float32(number.item())))  # one float32 product, as dequantizing is
     if isinstance(value, Summed) and node.op == "Mul":
         require(value.factor is None, "scales window sums twice")
         return replace(value, factor=number)
     return None
+
+
+def _channels(writer: Writer, codes: Codes, numbers: Array) -> tuple[Codes, Array]:
+    """Return codes with the axis last that numbers vary along, and the numbers as a vector."""
+    rank = len(codes.layout) + 1
+    full = numbers.reshape((1,) * (rank - numbers.ndim) + numbers.shape)
+    wide = [i for i, d in enumerate(full.shape) if d > 1]
+    require(len(wide) <= 1 and wide != [0], f"joins codes with numbers of shape {numbers.shape}; one axis may vary")
+    if wide and wide[0] - 1 != codes.layout[-1]:
+        codes = writer.in_layout(codes, (*(a for a in codes.layout if a != wide[0] - 1), wide[0] - 1))
+    return codes, full.reshape(-1)
 
 
 def _share(held: list[Any]) -> Share | None:
@@ -241,9 +350,10 @@ def _concat(writer: Writer, node: OnnxNode) -> Any:
     tensors = [writer.tensor(part) for part in parts]
     place = layout.index(axis)
     shape = tuple(sum(t.shape[i] for t in tensors) if i == place else d for i, d in enumerate(tensors[0].shape))
-    require(len({t.signed for t in tensors}) == 1, "joins signed with unsigned codes")
     low, high = min(t.low for t in tensors), max(t.high for t in tensors)
-    writer.codes_tensor(name, shape, Grid(1.0, 0, max(t.bits for t in tensors), tensors[0].signed, low, high))
+    signed = any(t.signed for t in tensors)
+    bits = max(*(t.bits for t in tensors), bits_for(low, high) - int(not signed))
+    writer.codes_tensor(name, shape, Grid(1.0, 0, bits, signed, low, high))
     writer.emit(Concat, tuple(part.name for part in parts), name, axis=place)
     return Codes(name, layout, 1.0, 0)
 
@@ -276,6 +386,9 @@ def _clip(writer: Writer, node: OnnxNode) -> Any:
     if isinstance(value, Rounded) and value.zero == 0:
         low, high = clip_limits(writer, node)
         return replace(value, low=max(low, value.low), high=min(high, value.high))
+    if isinstance(value, Halved):
+        low, high = clip_limits(writer, node)
+        return replace(value, low=max(low, value.low), high=min(high, value.high))
     return value if isinstance(value, Doubled) else None
 
 
@@ -287,16 +400,14 @@ def _limit(writer: Writer, node: OnnxNode) -> Any:
     value = Whole(value) if isinstance(value, Codes) else value
     require(fixed is not None and isinstance(value, Whole), "is known of whole numbers and a constant")
     assert fixed is not None
-    wide = [i for i, d in enumerate(fixed[1].shape) if d > 1]
-    rank = len(value.codes.layout) + 1
-    wide = [i + rank - fixed[1].ndim for i in wide]
-    require(wide in ([], [value.codes.layout[-1] + 1]), f"limits by numbers of shape {fixed[1].shape}")
-    return replace(value, **{"low" if node.op == "Max" else "high": fixed[1].reshape(-1).astype(np.int64)})
+    codes, ends = _channels(writer, value.codes, fixed[1])
+    return replace(value, codes=codes, **{"low" if node.op == "Max" else "high": ends.astype(np.int64)})
 
 
 def _floor(writer: Writer, node: OnnxNode) -> Any:
     value = writer.values.get(node.inputs[0])
-    require(isinstance(value, Doubled), "rounds down float values")
+    halved = isinstance(value, Halved) and value.step is not None
+    require(halved or isinstance(value, Doubled), "rounds down float values")
     return value
 
 
@@ -309,6 +420,8 @@ def _gather(writer: Writer, node: OnnxNode) -> Any:
         return None
     entries, name = writer.constants[node.inputs[0]], node.outputs[0]
     index = writer.values.get(node.inputs[1])
+    if isinstance(index, Given) and entries.ndim == 2:
+        index = _indices(writer, node.inputs[1], index, len(entries))
     index = Whole(index) if isinstance(index, Codes) else index
     known = isinstance(index, Whole) and entries.dtype.name in CODE_DTYPES and node.attrs.get("axis", 0) == 0
     require(known, "gathers from a constant by other than codes")
@@ -317,16 +430,29 @@ def _gather(writer: Writer, node: OnnxNode) -> Any:
     bits, signed = CODE_DTYPES[entries.dtype.name]
     grid = Grid(1.0, 0, bits, signed, int(entries.min()), int(entries.max()))
     if entries.ndim == 2:
-        require(tensor.kind == "index" and index.zero == 0, "gathers rows by other than indices")
+        require(index.zero == 0 and tensor.low >= 0, "gathers rows by other than indices")
         source = writer.plain(index.codes)
         writer.codes_tensor(name, (*writer.tensor(source).shape, entries.shape[1]), grid)
-        writer.emit(Gather, (source.name,), name, rows=entries.astype(np.int64))
+        writer.emit(Gather, (source.name,), name, rows=entries.astype(np.int64), storage_bits=bits)
         return Codes(name, tuple(range(len(tensor.shape) + 1)), 1.0, 0)
-    require(entries.ndim == 1 and index.zero <= tensor.low, "gathers beyond a table")
-    require(tensor.high - index.zero < entries.size, f"has {entries.size} entries for codes up to {tensor.high}")
+    require(
+        entries.ndim == 1 and tensor.bits <= 16, f"has entries of shape {entries.shape} for {tensor.bits}-bit codes"
+    )
+    # codes beyond the table have no entry: a runtime fails on them, so that any will do
+    places = np.clip(np.arange(tensor.low, tensor.high + 1) - index.zero, 0, entries.size - 1)
     writer.codes_tensor(name, tensor.shape, grid)
-    writer.emit(Table, (index.codes.name,), name, entries=entries.astype(np.int64), low_code=index.zero)
+    writer.emit(Table, (index.codes.name,), name, entries=entries.astype(np.int64)[places], low_code=tensor.low)
     return Codes(name, index.codes.layout, 1.0, 0)
+
+
+def _indices(writer: Writer, name: str, given: Given, rows: int) -> Codes:
+    """Declare a network input of indices into a table."""
+    bits = max(1, (rows - 1).bit_length())
+    codes = writer.declare_input(name, given.shape, Grid(1.0, 0, bits, False, 0, rows - 1))
+    writer.parts.tensors[name] = replace(writer.tensor(codes), kind="index", scale=None)
+    writer.parts.inputs.append(Port(name, name, codes.layout, None, 0))
+    writer.values[name] = codes
+    return codes
 
 
 def _or_plain(own: Callable[[Writer, OnnxNode], Any], plain: Rule | None) -> Rule:

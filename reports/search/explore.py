@@ -37,15 +37,15 @@ class Settings:
     sampler
         A key of `SAMPLERS`.
     population
-        Designs in a generation of ``nsga2``; random ones that ``tpe`` begins with.
+        Designs in a generation of ``nsga2``; those that ``tpe`` learns from before it proposes.
     local
-        Where the sampler proposes what was judged already, take a neighbour of the front in its place (one choice
-        apart); otherwise any design.
+        Once a population is judged, let every second proposal, and every one in place of what was judged already, be a
+        neighbour of the front (one choice apart); without it, what was judged already is replaced by any design.
     """
 
     trials: int = 100
     seed: int = 0
-    sampler: str = "nsga2"
+    sampler: str = "tpe"
     population: int = 16
     local: bool = True
 
@@ -172,7 +172,7 @@ class _Walk:
         )
 
     def step(self, study: "optuna.Study", judge: Callable[[Design], Judged | None]) -> None:
-        """Judge what Optuna proposes; where that is known, see to it that the next proposal is not."""
+        """Judge what Optuna or the front proposes; where that is known, see to it that the next proposal is not."""
         from optuna.trial import TrialState
 
         count = len(self.seen)

@@ -77,7 +77,7 @@ class SearchFile(BaseModel):
     budget: dict[str, Any] = Field(default={})
     trials: int = Field(default=100, ge=1)
     seed: int = Field(default=0, ge=0)
-    sampler: str = "nsga2"
+    sampler: str = "tpe"
     population: int = Field(default=16, ge=4)
     local: bool = True
     start: StartFile = StartFile()

@@ -17,7 +17,7 @@ from reports.studies.command import FOLDER, add_cache, regenerate
 from reports.studies.common import Difference
 from reports.sweep.conditions import matches
 from reports.sweep.store import DONE, Row, Store
-from reports.sweep.study import read_study
+from reports.sweep.study import Study, read_study
 from reports.sweep.sweep import How, run_sweep
 from reports.task import TaskOptions
 from workloads import METRICS
@@ -98,6 +98,12 @@ def swept_parser(name: str) -> argparse.ArgumentParser:
 
 
 def designs(args: argparse.Namespace, files: Sequence[Path], *, layers: bool = False) -> list[Designs]:
+    """Read studies and return what `measured` does."""
+    base = TaskOptions(network="", data=args.data, cache=args.cache)
+    return measured(args, [read_study(file, base) for file in files], layers=layers)
+
+
+def measured(args: argparse.Namespace, studies: Sequence[Study], *, layers: bool = False) -> list[Designs]:
     """Sweep studies into the store; return each one's points that can be built and priced, with layers where wanted.
 
     Raises
@@ -106,10 +112,8 @@ def designs(args: argparse.Namespace, files: Sequence[Path], *, layers: bool = F
         If a point was not measured: no page is written over half a study.
     """
     args.store.parent.mkdir(parents=True, exist_ok=True)
-    base = TaskOptions(network="", data=args.data, cache=args.cache)
-    asked = [read_study(file, base) for file in files]
     found = []
-    for study in asked:
+    for study in studies:
         summary = run_sweep(study, args.store, How(workers=args.workers))
         if summary.failures:
             raise ValueError(f"{study.name}: {len(summary.failures)} units failed: {'; '.join(summary.failures)}")

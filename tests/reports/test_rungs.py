@@ -11,10 +11,12 @@ import pytest
 from corrupt import convolutions, with_bias
 
 from accelsim.config import preset_names
+from accelsim.execute import execute
+from accelsim.layers import layer_table
 from quant.exporters.onnx_export import export_onnx
 from quant.pipeline import quantize_network
 from quant.recipe import Recipe
-from reports import cli, rungs_memory, rungs_runtime, stand_ins, verify, witness_litert, witness_ort
+from reports import cli, rungs_memory, rungs_network, rungs_runtime, stand_ins, verify, witness_litert, witness_ort
 from reports.files import Imported
 from reports.stand_ins import load_subject
 from reports.task import Task, TaskOptions
@@ -144,6 +146,25 @@ def test_integers_are_those_of_the_oracle(file: Path) -> None:
     found = outcome_of(load_subject(TaskOptions(network=str(file))), 6)
     assert found.result == "pass", found.checks.failures
     assert "ONNX Runtime's rules" in found.checks.covered
+
+
+def test_large_networks_are_compared_with_the_oracle_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = load_subject(TaskOptions(network=str(file), images=2))
+    assert task.integers is not None
+    products = rungs_network._products(task.integers.program)
+    table = layer_table(task.integers.program).layers
+    assert products == int((table["m"] * table["k"] * table["n"] * table["groups"]).sum())
+    monkeypatch.setattr(rungs_network, "MOST_PRODUCTS", products - 1)
+    checks = rungs_network.check_oracle_networks((task,), 0)
+    assert (checks.failed, len(checks.skipped)) == (0, 1)
+    assert "the register engine, the numpy reference and other registers were not" in checks.skipped[0]
+    program = task.integers.program
+    assert checks.compared == 2 * sum(program.tensors[op.output].size for op in program.ops)
+    wrong = with_bias(program, convolutions(program)[0], 2, 1)
+    monkeypatch.setattr(rungs_network, "execute", lambda _, *rest, **named: execute(wrong, *rest, **named))
+    checks = rungs_network.check_oracle_networks((task,), 0)
+    assert checks.failed == 1
+    assert "explained by the bias being 1 more in engine" in checks.failures[0]
 
 
 def test_the_rtl_rung_says_where_it_is_run() -> None:

@@ -41,7 +41,7 @@ def tallies_of(name: str, noise: np.ndarray) -> np.ndarray:
     drawn = np.random.default_rng(5)
     first, positive = drawn.uniform(0, 1, 400), np.arange(400) % 3 == 0
     if name == "auc":
-        return np.stack([first + 0.5 * positive + noise, positive, np.arange(400.0)], axis=1)
+        return np.stack([first + 0.5 * positive + noise, np.where(positive, 1, -1) * np.arange(1.0, 401.0)], axis=1)
     return np.stack([first + noise, np.ones(400)], axis=1)
 
 

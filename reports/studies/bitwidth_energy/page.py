@@ -11,6 +11,9 @@ from reports.studies.common import markdown_table, percent
 Row = Mapping[str, Any]
 PES = ("fixed", "native", "composable", "bit_serial")
 WORDS = {"mac": "PEs", "sram": "on-chip memories", "dram": "DRAM", "leakage": "leakage", "other": "everything else"}
+COLORS = {"mac": "pe", "sram": "weight_sram", "dram": "dram", "leakage": "leakage", "other": "vector"}
+"""The reports' colour of each component."""
+
 SHOWN_TECHNOLOGY, SHOWN_SIZE = "nangate45", 128
 BAND_FAR, BAND_NEAR = 0.05, 0.15
 
@@ -177,11 +180,11 @@ def _bars(results: Mapping[str, Any], network: str) -> Chart:
             where = {"technology": SHOWN_TECHNOLOGY, "size": SHOWN_SIZE, "network": network, "pe": pe}
             row = _find(results, **where, weight_bits=bits, act_bits=bits)
             if row is not None:
-                parts = {name: value / 1e6 for name, value in row["energy_pj"].items()}
+                parts = {COLORS[name]: value / 1e9 for name, value in row["energy_pj"].items()}
                 bars.append(Bar(f"W{bits}A{bits}", parts, pe.replace("_", "-")))
     return Bars(
         f"{network}: energy per sample, {SHOWN_TECHNOLOGY}, {SHOWN_SIZE}×{SHOWN_SIZE}",
         tuple(bars),
-        lambda value: f"{value:.3g} µJ",
-        lambda key: WORDS[key],
+        lambda value: f"{value:.3g} mJ",
+        lambda key: next(WORDS[name] for name, color in COLORS.items() if color == key),
     )

@@ -13,7 +13,7 @@ from reports.search.lab import Lab
 from reports.search.space import Design
 from reports.studies.command import FOLDER, regenerate
 from reports.studies.search_front.page import render
-from reports.studies.search_front.study import front_rows, results
+from reports.studies.search_front.study import COST, front_rows, results
 from reports.sweep.store import Store
 from reports.task import TaskOptions
 
@@ -40,6 +40,10 @@ def run_study(args: argparse.Namespace) -> dict[str, Any]:
     if args.seeds < 1:
         raise ValueError(f"--seeds must be >= 1 (got {args.seeds})")
     search = read_search(args.search, TaskOptions(network=""))
+    limits = dict(search.budget.limits)
+    judged_by = (search.objectives[0], search.objectives[COST], *limits)
+    if judged_by != ("accuracy", search.budget.minimize, "accuracy"):
+        raise ValueError(f"search {args.search} must limit accuracy alone; it and what is minimized are named first")
     args.kept.mkdir(parents=True, exist_ok=True)
     with Store(args.kept / "store.db", create=True) as store:
         lab = Lab(search, store, args.threads)
@@ -60,10 +64,7 @@ def run_study(args: argparse.Namespace) -> dict[str, Any]:
             "calibration_images": search.task.calib,
             "axes": {axis.name: list(axis.choices) for axis in search.space.axes},
             "objectives": list(search.objectives),
-            "budget": {
-                "max_accuracy_drop": dict(search.budget.limits).get("accuracy"),
-                "least": search.budget.minimize,
-            },
+            "max_accuracy_drop": limits["accuracy"],
             "population": search.settings.population,
             "programs": len(exact),
             "bit_exact": sum(figures["bit_exact"] is True for figures in exact.values()),
