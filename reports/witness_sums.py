@@ -92,8 +92,9 @@ def difference_text(found: Comparison) -> str:
     of_layer = f" of layer {layer.name!r}" if layer is not None and layer is not found.op else ""
     pixel = f", pixel {list(place[1:-1])}" if len(place) > 2 else ""
     us, them = found.names
+    gives = "" if found.op.output.startswith(found.op.name) else f" giving {found.op.output!r}"
     text = (
-        f"{found.op.kind} {found.op.output!r}{of_layer}: sample {place[0] + found.offset}{pixel}, channel {place[-1]}: "
+        f"{found.op.kind} {found.op.name!r}{gives}{of_layer}: sample {place[0] + found.offset}{pixel}, channel {place[-1]}: "
         f"{us} {ours[place]}, {them} {theirs[place]} ({len(different)} of {ours.size} differ)"
     )
     known = layer is not None and all(name in found.values for name in layer.inputs)

@@ -6,6 +6,7 @@ networks are a plain VGG-like one and ResNet-50, of random weights: latency depe
 
 import io
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -61,9 +62,8 @@ def files(network: nn.Module, x: NDArray[np.float32]) -> dict[str, bytes]:
     return found | {f"W8A8 + OCS {ratio:g}" if ratio else "W8A8": exported(ratio) for ratio in (0.0, *RATIOS)}
 
 
-def run() -> list[dict[str, Any]]:
-    """Return the latencies, each against the one that it is to be compared with."""
-    rows = []
+def run() -> Iterator[dict[str, Any]]:
+    """Yield the latencies, each against the one that it is to be compared with."""
     for name, network, side in (("vgg-like 64x64", vgg_like(), 64), ("ResNet-50 224x224", resnet50(), 224)):
         x = np.random.default_rng(0).normal(0, 1, (max(BATCHES), 3, side, side)).astype(np.float32)
         made = files(network, x)
@@ -71,8 +71,7 @@ def run() -> list[dict[str, Any]]:
             found = latencies_s(made, x[:batch], repeats=REPEATS[name], threads=THREADS)
             for what, value in found.items():
                 against = "W8A8" if "OCS" in what else "float32"
-                rows.append(_row(f"ONNX Runtime {name} batch {batch}, {what}", value, against, found[against]))
-    return rows
+                yield _row(f"ONNX Runtime {name} batch {batch}, {what}", value, against, found[against])
 
 
 def _row(name: str, value: float, baseline_name: str, baseline: float) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Run the benchmarks: ``python -m tests.benchmarks.main [NAME ...] [--json FILE]``.
 
-Each ``bench_*.py`` has ``run() -> list of {name, value, unit, baseline_name, baseline, ratio}``, the baseline measured
+Each ``bench_*.py`` has ``run() -> iterable of {name, value, unit, baseline_name, baseline, ratio}``, the baseline measured
 in the same run. Ratios are what to look at; nothing here passes or fails.
 """
 

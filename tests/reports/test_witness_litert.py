@@ -151,7 +151,7 @@ def test_a_wrong_multiplier_is_named_with_the_sum_that_it_scales(data_dir: Path)
     right = import_tflite(path)
     op = [op for op in right.program.ops if isinstance(op, Requantize)][3]
     text = difference(tampered(right, 3).program, right, path, task.load(data_dir).batch(np.arange(20)))
-    assert f"requantize {op.output!r} of layer 'depthwise_conv_2d_3': sample 100, pixel [" in text
+    assert f"{op.output!r} of layer 'depthwise_conv_2d_3': sample 100, pixel [" in text
     assert "channel 63: ours " in text
     assert "rule float32_rne; the other value needs a sum of " in text
     said = re.search(r"explained by the multiplier being (\S+)\.\.(\S+) in LiteRT", text)

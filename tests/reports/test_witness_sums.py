@@ -178,7 +178,9 @@ def test_ops_without_products_tell_what_they_read() -> None:
             rules={},
         )
     )  # fmt: skip
-    assert text.startswith("add 'y': sample 0, channel 1: ours 22, theirs 23 (1 of 3 differ); from 'x' 2, 'b' 20")
+    assert text.startswith(
+        "add 'add' giving 'y': sample 0, channel 1: ours 22, theirs 23 (1 of 3 differ); from 'x' 2, 'b' 20"
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -243,7 +245,7 @@ def test_the_oracle_names_a_wrong_weight_of_the_engine(program: tuple[Program, A
     wrong = with_weight(right, layer, place, 9)
     run = execute(wrong, codes, keep=[op.output for op in wrong.ops])
     text = first_difference(right, codes, run, folded(right, EDGE))
-    assert f"conv {layer.output!r}: sample " in text
+    assert f"conv {layer.name!r}: sample " in text
     assert "channel 1: engine " in text
     k = int(np.ravel_multi_index(place[1:], layer.weight.shape[1:]))
     assert re.search(rf"explained by the weight at k {k} \(.*fold {k // 32}\) being 9 more in engine", text), text
@@ -255,7 +257,7 @@ def test_the_oracle_names_a_wrong_bias_under_an_accelerator(program: tuple[Progr
     wrong = with_bias(right, layer, 3, 77)
     run = execute(wrong, codes, EDGE, keep=[op.output for op in wrong.ops])
     text = first_difference(right, codes, run, accumulations(right, EDGE))
-    assert f"conv {layer.output!r}: sample 0, pixel [0, 0], channel 3: engine " in text
+    assert f"conv {layer.name!r}: sample 0, pixel [0, 0], channel 3: engine " in text
     assert "explained by the bias being 77 more in engine" in text
 
 
@@ -265,7 +267,7 @@ def test_sums_that_overflow_are_told_as_the_machine_adds(program: tuple[Program,
     narrow = {layer.name: Accumulation(fold_k=32, psum_bits=12, acc_bits=13)}
     run = execute(right, codes, keep=[op.output for op in right.ops])  # an engine that forgets the registers
     text = first_difference(right, codes, run, narrow)
-    assert f"conv {layer.output!r}" in text
+    assert f"conv {layer.name!r}" in text
     assert "with overflow" in text
     assert "sums may overflow here" in text
     oracle = re.search(r"oracle (-?\d+) ", text)

@@ -136,11 +136,8 @@ def _cheapest(results: Mapping[str, Any]) -> Iterator[str]:
             yield f"{network}: no design stays within {percent(GOAL, 0)} point of float."
             continue
         best = min(rows, key=lambda row: row["energy_pj_over_8bit"])
-        near = [
-            row
-            for row in rows
-            if row is not best and row["energy_pj_over_8bit"] / best["energy_pj_over_8bit"] < 1 + BAND
-        ]
+        least = best["energy_pj_over_8bit"]
+        near = [row for row in rows if row is not best and row["energy_pj_over_8bit"] < (1 + BAND) * least]
         lost = minus(f"{100 * best['difference']:+.1f}") + f" ± {percent(best['difference_standard_error'])}"
         yield (
             f"{network}: least energy within {percent(GOAL, 0)} point of float: W{best['bits']}, {best['method']} "

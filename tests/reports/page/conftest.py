@@ -10,6 +10,7 @@ import pytest
 
 from accelsim.config import load_accelerator
 from reports.page.designs import Loaded, load
+from reports.sweep.identity import digest_of
 from reports.sweep.store import REFUSED, Accuracy, NetworkRow, Row, Store
 from reports.sweep.study import build_study
 from reports.sweep.sweep import How, run_sweep
@@ -82,7 +83,7 @@ class MadeUp:
         """Add a design that is right on some samples."""
         self.count += 1
         digest = f"{self.count:032x}"
-        key = f"a{hash(right.tobytes()):x}"
+        key = digest_of(right.tolist())
         self.right[key] = right
         accuracy = float(np.mean(right))
         error = float(np.sqrt(np.var(right, ddof=1) / len(right)))

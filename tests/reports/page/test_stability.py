@@ -47,7 +47,7 @@ def test_pairs_are_counted_as_by_hand(network, key):
             both = decided(a, b, x, y, cost) and decided(a, b, u, v, cost)
             counts["decided" if both else "undecided"] += 1
     assert (found.same, found.reversed_decided, found.reversed_undecided) == tuple(counts.values())
-    assert counts["decided"] and counts["same"]
+    assert min(counts["decided"], counts["same"]) > 0
     one, two = ([cost.of(pair[side]) for pair in pairs] for side in (0, 1))
     assert found.tau == pytest.approx(stats.kendalltau(one, two).statistic)
     assert found.rho == pytest.approx(stats.spearmanr(one, two).statistic)
