@@ -94,8 +94,8 @@ def difference_text(found: Comparison) -> str:
     us, them = found.names
     gives = "" if found.op.output.startswith(found.op.name) else f" giving {found.op.output!r}"
     text = (
-        f"{found.op.kind} {found.op.name!r}{gives}{of_layer}: sample {place[0] + found.offset}{pixel}, channel {place[-1]}: "
-        f"{us} {ours[place]}, {them} {theirs[place]} ({len(different)} of {ours.size} differ)"
+        f"{found.op.kind} {found.op.name!r}{gives}{of_layer}: sample {place[0] + found.offset}{pixel}, "
+        f"channel {place[-1]}: {us} {ours[place]}, {them} {theirs[place]} ({len(different)} of {ours.size} differ)"
     )
     known = layer is not None and all(name in found.values for name in layer.inputs)
     return "; ".join([text, *(_layer_texts(found, layer, place) if known and layer else _operand_texts(found, place))])

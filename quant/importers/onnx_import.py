@@ -174,9 +174,8 @@ def _output(writer: Writer, name: str) -> Port:
     value = writer.values.get(name)
     stored = writer.constants.get(name)
     if stored is not None and stored.dtype.name in CODE_DTYPES:
-        one = Weights(
-            stored.astype(np.int64), np.ones(1, np.float32), np.zeros(1, np.int64), 0, *CODE_DTYPES[stored.dtype.name]
-        )
+        ones, zeros, kind = np.ones(1, np.float32), np.zeros(1, np.int64), CODE_DTYPES[stored.dtype.name]
+        one = Weights(stored.astype(np.int64), ones, zeros, 0, *kind)
         value = writer.stored(one, name, stored.ndim - 1)
     if isinstance(value, Codes):
         return Port(name, value.name, value.layout, None, 0)

@@ -113,8 +113,9 @@ def _recipe(design: Design) -> str:
 
 def front_energy(network: Network, fronts: Fronts) -> Parts:
     """Return energy by component of the designs on the front of energy."""
-    bars = _once(Bar(design.label, _parts(design.figures["energy_pj"])) for design in fronts.front())
-    title = f"{network.name}: energy per batch by component, designs on the front"
+    bars = _once(Bar(design.label, _parts(design.figures["energy_pj"])) for design in fronts.leaders())
+    which = "designs on the front" if network.executed else "designs of the least energy"
+    title = f"{network.name}: energy per batch by component, {which}"
     return Parts(Bars(title, tuple(bars), energy, component_name), fronts.setting.name, _legend(bars, component_name))
 
 

@@ -126,13 +126,13 @@ class Field:
 
     @staticmethod
     def of(network: Network, designs: Sequence[Design], errors: "Errors") -> "Field":
-        """Put designs side by side."""
+        """Put designs side by side; those of a network that was priced alone count as equally accurate."""
         sign = 1.0 if network.higher_is_better else -1.0
         return Field(
             tuple(designs),
             np.array([design.bits for design in designs], dtype=np.int64).reshape(-1, 2),
             np.array([sign * design.accuracy for design in designs]),
-            np.array([errors.place[design.row.accuracy_key or ""] for design in designs], dtype=np.int64),
+            np.array([errors.place.get(design.row.accuracy_key or "", 0) for design in designs], dtype=np.int64),
             errors.paired,
         )
 
@@ -178,6 +178,8 @@ class Errors:
     @staticmethod
     def of(network: Network) -> "Errors":
         """Return the errors of every pair, each as `workloads.metrics.Metric.paired_error`."""
+        if not network.executed:
+            return Errors({}, np.zeros((1, 1)))
         metric = METRICS[network.metric]
         keys = list(network.tallies)
         terms = [metric.terms(network.tallies[key]) for key in keys]

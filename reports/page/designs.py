@@ -94,8 +94,8 @@ class Design:
 
     @property
     def accuracy(self) -> float:
-        """The metric's figure."""
-        return float(self.row.figures["accuracy"])
+        """The metric's figure; 0 where the network was priced alone."""
+        return float(self.row.figures["accuracy"] or 0.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,18 +125,25 @@ class Network:
     tallies: Mapping[str, NDArray[np.float64]]
 
     @property
+    def executed(self) -> bool:
+        """Whether the network was executed; else it was priced alone, and has no accuracy."""
+        return bool(self.facts["executed"])
+
+    @property
     def higher_is_better(self) -> bool:
         """Direction of the metric."""
-        return bool(self.facts["higher_is_better"])
+        return bool(self.facts.get("higher_is_better", True))
 
     @property
     def metric(self) -> str:
-        """The metric's key."""
-        return str(self.facts["metric"])
+        """The metric's key; empty where the network was priced alone."""
+        return str(self.facts["metric"] or "")
 
     @property
     def metric_words(self) -> str:
         """The metric in words, with its direction where less is better."""
+        if not self.executed:
+            return "no accuracy"
         return metric_name(self.metric) + ("" if self.higher_is_better else " (less is better)")
 
     @property

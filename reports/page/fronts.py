@@ -23,7 +23,7 @@ class Fronts:
     standings
         By key of the cost: one of `FRONT`, `UNDECIDED`, `BEHIND` for each design.
     charts
-        By key of the cost.
+        By key of the cost; none where there is no accuracy.
     best
         The design of the least energy-delay product among those not decidedly behind the best accuracy.
     """
@@ -39,6 +39,12 @@ class Fronts:
         found = [d for d, s in zip(self.field.designs, self.standings[cost], strict=True) if s == FRONT]
         return sorted(found, key=COSTS[cost].of)
 
+    def leaders(self) -> list[Design]:
+        """Return the designs on the front of energy; without accuracies, all by their energy."""
+        if self.charts:
+            return self.front()
+        return sorted(self.field.designs, key=COSTS["energy"].of)
+
     def counts(self, cost: str) -> dict[str, int]:
         """Return how many designs have each standing."""
         return {standing: self.standings[cost].count(standing) for standing in (FRONT, UNDECIDED, BEHIND)}
@@ -53,7 +59,8 @@ def all_fronts(network: Network) -> list[Fronts]:
 def _fronts(network: Network, setting: Setting, errors: Errors) -> Fronts:
     field = Field.of(network, network.at(setting), errors)
     standings = {key: field.standings(COSTS[key]) for key in FRONTS}
-    charts = {key: _chart(network, setting, field, key, standings[key]) for key in FRONTS}
+    drawn = FRONTS if network.executed else ()
+    charts = {key: _chart(network, setting, field, key, standings[key]) for key in drawn}
     return Fronts(setting, field, standings, charts, field.best(COSTS["edp"]))
 
 

@@ -58,10 +58,10 @@ def heat(network: Network, fronts: Sequence[Fronts]) -> Heat:
 def pick(network: Network, fronts: Sequence[Fronts]) -> list[Design]:
     """Return designs from the fronts of energy, latency and area in turn, then those with most overflow; each once."""
     queues = [one.front(cost) for cost in ("energy", "latency", "area") for one in fronts]
-    overflowing = [d for d in network.designs if d.figures["overflowed_outputs"]]
+    overflowing = [d for d in network.designs if d.figures.get("overflowed_outputs")]
     split = [d for d in network.designs if any(d.row.layers["splits"])]
-    for extra, key in ((overflowing, "overflowed_outputs"), (split, "accuracy")):
-        queues.append(sorted(extra, key=lambda d: -d.figures[key]))
+    queues.append(sorted(overflowing, key=lambda design: -design.figures["overflowed_outputs"]))
+    queues.append(sorted(split, key=lambda design: -design.accuracy))
     found: dict[str, Design] = {}
     for turn in range(max(map(len, queues))):
         for queue in queues:

@@ -84,7 +84,7 @@ def order_chart(network: Network, fronts: Sequence[Fronts], found: Sequence[Stab
     everywhere = set.intersection(*(set(designs) for designs in by.values()))
     certain = {design.identity for one in energy for t in one.reversals if t.decided for design in (t.ahead, t.behind)}
     wanted = [d for one in energy for t in one.reversals if t.decided for d in (t.ahead, t.behind)][: DRAWN // 2]
-    front = [design for one in fronts for design in one.front()]
+    front = [design for one in fronts for design in one.leaders()]
     wanted += [front[round(i * (len(front) - 1) / DRAWN)] for i in range(DRAWN + 1)] if front else []
     chosen = [i for i in dict.fromkeys(design.identity for design in wanted) if i in everywhere][:DRAWN]
     if len(chosen) < 2:

@@ -19,7 +19,7 @@ def facts(loaded: Loaded) -> list[tuple[str, str]]:
     """Return what identifies the whole sweep."""
     done = [design for network in loaded.networks for design in network.designs]
     exact = Counter(design.figures["bit_exact"] for design in done)
-    images = sorted({design.figures["bit_exact_images"] for design in done})
+    images = sorted({design.figures["bit_exact_images"] for design in done if design.figures["bit_exact"]})
     refused = sum(len(network.refused) for network in loaded.networks)
     proved = f"{grouped(exact[True])} points equal to the torch oracle" if exact[True] else "no point checked"
     return [
@@ -42,14 +42,28 @@ def _version(package: str) -> str:
 def network_facts(network: Network) -> list[tuple[str, str]]:
     """Return what identifies a network with its samples."""
     stored = network.facts
-    programs = {design.figures["program_digest"] for design in network.designs}
+    programs = {design.figures["program_digest"] for design in network.designs if network.executed}
+    executed = (
+        [
+            ("Description", stored["description"]),
+            ("Weights and data", stored["origin"]),
+            (
+                "Samples",
+                f"{grouped(stored['images'])} evaluated, {grouped(stored['calibration_images'])} others calibrated "
+                f"on, seed {stored['seed']}",
+            ),
+            (
+                "Numerics",
+                f"version {stored['numerics_version']}, "
+                f"{'quantized here' if stored['float'] else 'came quantized'}, {len(programs)} Programs",
+            ),
+        ]
+        if network.executed
+        else [("Executed", "no: priced from shapes and widths alone, without accuracy")]
+    )
     return [
-        ("Network", f"{network.name}: {stored['description']}"),
-        ("Weights and data", str(stored["origin"])),
-        ("Samples", f"{grouped(stored['images'])} evaluated, {grouped(stored['calibration_images'])} others calibrated "
-            f"on, seed {stored['seed']}"),
-        ("Numerics", f"version {stored['numerics_version']}, "
-            f"{'came quantized' if stored['quantized_before'] else 'quantized here'}, {len(programs)} Programs"),
+        ("Network", network.name),
+        *executed,
         ("Digest", network.digest),
         ("Factors", "; ".join(f"{name}: {_values(network, name)}" for name in network.varying) or "none vary"),
     ]  # fmt: skip

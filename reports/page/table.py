@@ -113,8 +113,8 @@ Read = Callable[[Design], tuple[float | None, str]]
 
 
 def _figure_columns(networks: Sequence[tuple[Network, Sequence[Fronts]]]) -> list[tuple[Column, Read]]:
-    metrics = {network.metric for network, _ in networks}
-    words = networks[0][0].metric_words if len(metrics) == 1 else "metric"
+    metrics = {network.metric for network, _ in networks if network.executed}
+    words = next((n.metric_words for n, _ in networks if n.executed), "metric") if len(metrics) == 1 else "metric"
     share = ("%", 100.0) if metrics <= set(SHARES) else ("", 1.0)
     columns: list[tuple[Column, Read]] = [
         (Column("accuracy", words, True, *share), _accuracy),
@@ -125,7 +125,7 @@ def _figure_columns(networks: Sequence[tuple[Network, Sequence[Fronts]]]) -> lis
         (Column("cycles", "cycles", True), _plain("cycles", grouped)),
         (Column("utilization", "utilization", True, "%", 100.0), _plain("utilization", percent)),
         (Column("expansion", "weights ×", True), _plain("weight_expansion", lambda value: f"{value:.4g}")),
-        (Column("overflowed", "overflowed", True), _plain("overflowed_outputs", grouped)),
+        (Column("overflowed", "overflowed", True), _overflowed),
         (Column("exact", "bit-exact", False), _exact),
     ]
     return columns
@@ -140,12 +140,21 @@ def _plain(key: str, text: Callable[[float], str]) -> Read:
 
 
 def _accuracy(design: Design) -> tuple[float | None, str]:
+    if design.figures["accuracy"] is None:
+        return None, ""
     return design.accuracy, metric_text(design.figures["metric"], design.accuracy)
 
 
 def _error(design: Design) -> tuple[float | None, str]:
     error = design.figures["standard_error"]
+    if error is None:
+        return None, ""
     return error, significant(100 * error if design.figures["metric"] in SHARES else error)
+
+
+def _overflowed(design: Design) -> tuple[float | None, str]:
+    count = design.figures.get("overflowed_outputs")
+    return count, "" if count is None else grouped(count)
 
 
 def _exact(design: Design) -> tuple[float | None, str]:

@@ -180,7 +180,7 @@ def _versus(names: tuple[str, str], both: Sequence[tuple[Chosen, Chosen]], alone
 
 def _lines(one: Chosen, other: Chosen) -> tuple[Line, ...]:
     first, second = one[1], other[1]
-    lines = [_accuracy_line(one, other)]
+    lines = [_accuracy_line(one, other)] if one[0].executed and other[0].executed else []
     for cost in COSTS.values():
         a, b = cost.of(first), cost.of(second)
         change = f"× {significant(a / b, 4)}" if b else "–"
@@ -205,12 +205,14 @@ def _accuracy_line(one: Chosen, other: Chosen) -> Line:
 
 
 def _samples(network: Network) -> tuple[Any, ...]:
-    return tuple(network.facts[name] for name in ("images", "calibration_images", "seed"))
+    return tuple(network.facts.get(name) for name in ("images", "calibration_images", "seed"))
 
 
 def chart(versus: Versus) -> Lines | None:
     """Return accuracy gained against energy spent, one mark a pair: A over B."""
     marks: dict[str, list[Mark]] = {}
+    if len(versus.pairs) < 2 or not all(pair.network.executed for pair in versus.pairs):
+        return None
     for pair in versus.pairs:
         energy = COSTS["energy"]
         ratio = energy.of(pair.first) / energy.of(pair.second)
@@ -221,8 +223,6 @@ def chart(versus: Versus) -> Lines | None:
             f"{pair.first.label} against {pair.second.label}: {pair.lines[0].change}, energy × {significant(ratio, 4)}"
         )
         marks.setdefault(kind, []).append(Mark(ratio, gain, title))
-    if len(versus.pairs) < 2:
-        return None
     styles = {UNDECIDED: ("rings", 8), "decided in one or both": ("dots", 1)}
     text: Callable[[float], str] = lambda value: f"{value:+.3g}".replace("-", "−")  # noqa: E731
     return Lines(

@@ -122,6 +122,7 @@ class Space:
                 entries += [LayerBits(glob.escape(layer.name), weight_bits=int(weight)) for layer in layers]
             if act is not None:
                 entries += [LayerBits(glob.escape(t), act_bits=int(act)) for layer in layers for t in layer.tensors]
+        entries.sort(key=lambda entry: (entry.pattern, entry.weight_bits is None))  # whatever the order of the groups
         recipe = replace(self.base, layer_bits=(*self.base.layer_bits, *entries))
         splits = self._splits(chosen, recipe, accelerator, lower)
         return replace(recipe, transforms=_with_splits(recipe.transforms, splits)) if splits else recipe
@@ -139,7 +140,7 @@ class Space:
                 count = room.get(name, 0) if budget == FILL else split_count(float(budget or 0), channels)
                 if count:
                     counts.append((name, count))
-        return tuple(counts)
+        return tuple(sorted(counts))
 
     def _of(self, chosen: Mapping[str, Plain], what: str, group: str) -> Plain:
         return chosen.get(f"{what}.{group}", chosen.get(f"{what}.{ALL}"))

@@ -92,15 +92,17 @@ class Outcome:
     left: Unit | None = None
 
 
-def float_tallies(options: TaskOptions, threads: int = 1) -> NDArray[np.float64]:
-    """Return the tallies of the float network on the evaluated samples."""
+def float_tallies(options: TaskOptions, network: str, threads: int = 1) -> NDArray[np.float64]:
+    """Return the tallies of the float network on the evaluated samples; `network` is its digest."""
     torch.set_num_threads(threads)
+    _renew(options, network)
     return _task(options).float_tallies
 
 
 def measure(unit: Unit) -> Outcome:
     """Measure the first point of a unit, and all others that its Program and way of adding up serve."""
     torch.set_num_threads(unit.threads)
+    _renew(unit.task, unit.network)
     if not unit.accuracy:
         return _priced(unit)
     task = _task(unit.task)
@@ -160,6 +162,24 @@ class _Made:
     expansion: float
 
 
+_loaded: dict[TaskOptions, str] = {}
+"""Digests of the networks that what is cached was made of."""
+
+
+def forget() -> None:
+    """Drop all that is kept from call to call: files may have changed."""
+    _loaded.clear()
+    for cached in (_task, _came, _lowering, _shapes, _shape_recipe, _recipe, _quantized, _observed):
+        cached.cache_clear()
+
+
+def _renew(options: TaskOptions, network: str) -> None:
+    """Forget what was made of another network under the same options: a worker may outlive a file's contents."""
+    if _loaded.setdefault(options, network) != network:
+        forget()
+        _loaded[options] = network
+
+
 @functools.lru_cache(maxsize=2)
 def _task(options: TaskOptions) -> Task:
     return load_task(options)
@@ -167,7 +187,11 @@ def _task(options: TaskOptions) -> Task:
 
 def _recipe_on(task: Task, unit: Unit, accelerator: Accelerator) -> Recipe | None:
     """Return the recipe that options stand for on a machine; ``None`` for a network that came as integers."""
-    return None if task.integers is not None else _recipe(unit.task, unit.options, accelerator)
+    if task.integers is None:
+        return _recipe(unit.task, unit.options, accelerator)
+    if unit.options not in (QuantOptions(), Recipe()):
+        raise ValueError(f"{task.workload.name} came as integers; leave the quantization options out")
+    return None
 
 
 def _made(task: TaskOptions, recipe: Recipe | None) -> _Made:

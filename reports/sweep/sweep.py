@@ -22,7 +22,7 @@ from quant.recipe_options import QuantOptions
 from reports.cost import lowering
 from reports.progress import hide_progress, progress
 from reports.sweep.identity import network_digest, point_digest, priced_digest, unit_digest
-from reports.sweep.measure import Outcome, Unit, float_tallies, measure, task_of
+from reports.sweep.measure import Outcome, Unit, float_tallies, forget, measure, task_of
 from reports.sweep.store import REFUSED, NetworkRow, Store
 from reports.sweep.study import Point, Study
 from reports.task import TaskOptions
@@ -134,10 +134,12 @@ class _Plan:
     @staticmethod
     def of(study: Study, store: Store, how: How) -> "_Plan":
         """Identify all points and leave out those that are known."""
+        forget()
         networks: dict[TaskOptions, str] = {}
         facts: dict[str, dict[str, Any]] = {}
         seen = store.digests()
         held = store.networks()
+        digests: set[str] = set()
         groups: dict[tuple[TaskOptions, QuantOptions | Recipe], dict[str, Point]] = {}
         for point in study.points:
             if point.task not in networks:
@@ -145,9 +147,10 @@ class _Plan:
                 digest, found = identify(point.task, study.bit_exact_images)
                 networks[point.task], facts[digest] = digest, found
             network = networks[point.task]
-            if _in_shard(unit_digest(network, point.options), how.shard):
-                groups.setdefault((point.task, point.options), {}).setdefault(point_digest(network, point), point)
-        digests = frozenset(digest for points in groups.values() for digest in points)
+            digest = point_digest(network, point)
+            if digest not in digests and _in_shard(unit_digest(network, point.options), how.shard):
+                digests.add(digest)
+                groups.setdefault((point.task, point.options), {})[digest] = point
         units, floats = [], {}
         for (task, options), points in groups.items():
             left = tuple((digest, point) for digest, point in points.items() if digest not in seen)
@@ -170,7 +173,7 @@ class _Plan:
                 )
             )
         units.sort(key=_alike)
-        return _Plan(units=units, floats=floats, facts=facts, digests=digests, kept=len(digests & seen))
+        return _Plan(units=units, floats=floats, facts=facts, digests=frozenset(digests), kept=len(digests & seen))
 
 
 def _alike(unit: Unit) -> tuple[str, str]:
@@ -282,7 +285,7 @@ class _Jobs:
     def _submit(self, executor: Executor, job: Unit | TaskOptions) -> "Future[Any]":
         if isinstance(job, Unit):
             return executor.submit(_quietly, measure, replace(job, known=self._light(job.network)))
-        return executor.submit(_quietly, float_tallies, job)
+        return executor.submit(_quietly, float_tallies, job, self.of_network[job])
 
     def _light(self, network: str) -> Mapping[str, Any]:
         return dict(self.known[network])

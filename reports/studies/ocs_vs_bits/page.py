@@ -53,8 +53,14 @@ def render(results: Mapping[str, Any]) -> str:
             "",
             *_setting(results),
             "",
-            "![Accuracy against energy, with and without splitting](pareto.png)",
+            "Accuracy against energy on the 64×64 weight-stationary array of native PEs, clipping nothing; intervals "
+            f"are {DEVIATIONS} standard errors of the accuracy itself, differences on the same images are told apart "
+            "more finely.",
             "",
+            *[f"![{network}: accuracy against energy](pareto_{network}.png)\n" for network in networks],
+            "Accuracy against the expansion:",
+            "",
+            *[f"![{network}: accuracy against expansion](expansion_{network}.png)\n" for network in networks],
             "## Findings",
             "",
             *[f"* {line}" for line in findings(results)],
@@ -275,12 +281,52 @@ def _break(results: Mapping[str, Any]) -> Iterator[str]:
 
 def charts(results: Mapping[str, Any]) -> dict[str, Chart]:
     """Return the study's figures by file name."""
-    return {"pareto": _pareto(results), "break_even": _shares(results)}
+    networks = results["setting"]["networks"]
+    found: dict[str, Chart] = {f"pareto_{network}": _pareto(results, network) for network in networks}
+    found |= {f"expansion_{network}": _expansion(results, network) for network in networks}
+    return found | {"break_even": _shares(results)}
 
 
-def _pareto(results: Mapping[str, Any]) -> Chart:
-    """Accuracy against expansion, by width, of the first network: what splitting buys."""
-    network = next(iter(results["setting"]["networks"]))
+def _pareto(results: Mapping[str, Any], network: str) -> Chart:
+    """Accuracy against energy: widths unsplit, and with channels split."""
+    energy = {
+        (row["bits"], row["ocs"]): row["energy_pj"] / 1e6 for row in results["shown"] if row["network"] == network
+    }
+    rows = [
+        row
+        for row in results["accuracy"]
+        if row["network"] == network and row["clip"] is None and (row["bits"], row["ocs"]) in energy
+    ]
+    rows.sort(key=lambda row: (row["bits"], row["ocs"]))
+
+    def marks(chosen: list[Mapping[str, Any]], labelled: bool) -> tuple[Mark, ...]:
+        return tuple(
+            Mark(
+                energy[row["bits"], row["ocs"]],
+                100 * row["accuracy"],
+                f"W{row['bits']}, r = {row['ocs']:g}",
+                f"W{row['bits']}" if labelled else "",
+                100 * DEVIATIONS * row["standard_error"] if labelled else 0.0,
+            )
+            for row in chosen
+        )
+
+    plain = [row for row in rows if not row["ocs"]]
+    series = [Series("one width, unsplit", "line", marks(plain, False), 1), Series("", "dots", marks(plain, True), 1)]
+    for place, bits in enumerate(sorted({row["bits"] for row in rows})):
+        split = [row for row in rows if row["bits"] == bits and row["ocs"]]
+        name = "the same width, channels split" if not place else ""
+        series.append(Series(name, "rings", marks(split, False), 2))
+    return Lines(
+        f"{network}: accuracy against energy",
+        Scale("energy per sample, µJ", lambda value: f"{value:g}"),
+        Scale("top-1, %", lambda value: f"{value:.0f}"),
+        tuple(series),
+    )
+
+
+def _expansion(results: Mapping[str, Any], network: str) -> Chart:
+    """Accuracy against expansion, by width."""
     series = []
     rows = [row for row in results["accuracy"] if row["network"] == network and row["clip"] is None]
     for place, bits in enumerate(sorted({row["bits"] for row in rows})):

@@ -28,7 +28,26 @@ def collect(args: argparse.Namespace) -> dict[str, Any]:
         "accuracy": accuracy,
         "break_even": {"columns": ["network", *MACHINE, "bits", *FIGURES], "rows": cases},
         "matched": list(matched(accuracy, priced)),
+        "shown": list(shown(priced)),
     }
+
+
+SHOWN = {
+    "array.dataflow": "ws",
+    "array.rows": 64,
+    "pe.type": "native",
+    "equal_area_bits": None,
+    "dram.bandwidth_gb_per_s": 8.5,
+}
+"""The machine of the page's picture of accuracy against energy."""
+
+
+def shown(priced: Designs) -> Iterator[dict[str, Any]]:
+    """Yield energy and cycles of every width and expansion on the machine `SHOWN`."""
+    for row in sorted(priced.matching(SHOWN).rows, key=_accuracy_order):
+        f = row.factors
+        record = {"network": f["network"], "bits": f["weight_bits"], "ocs": f.get("ocs") or 0.0}
+        yield record | {name: figure(row, name) for name in ("energy_pj", "cycles")}
 
 
 # --- accuracy --------------------------------------------------------------------------------------------------------

@@ -41,8 +41,7 @@ def run_study(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--seeds must be >= 1 (got {args.seeds})")
     search = read_search(args.search, TaskOptions(network=""))
     limits = dict(search.budget.limits)
-    judged_by = (search.objectives[0], search.objectives[COST], *limits)
-    if judged_by != ("accuracy", search.budget.minimize, "accuracy"):
+    if search.objectives[: COST + 1] != ("accuracy", search.budget.minimize) or list(limits) != ["accuracy"]:
         raise ValueError(f"search {args.search} must limit accuracy alone; it and what is minimized are named first")
     args.kept.mkdir(parents=True, exist_ok=True)
     with Store(args.kept / "store.db", create=True) as store:

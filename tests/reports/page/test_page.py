@@ -6,13 +6,14 @@ import re
 
 import numpy as np
 import pytest
+from html_pages import parsed
+from made_up_stores import MadeUp
 
 from reports.page.designs import load
 from reports.page.fronts import all_fronts
 from reports.page.render import render_page
 from reports.page.table import ROWS, build_table
 from reports.page.versus import compare_designs, compare_stores, read_condition
-from tests.reports.test_html import parsed
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +93,6 @@ def test_text_from_stores_is_escaped(made_up, random_right):
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory, random_right):
-    from tests.reports.page.conftest import MadeUp
-
     store = MadeUp(tmp_path_factory.mktemp("many") / "many.db")
     rng = np.random.default_rng(5)
     for place in range(3200):

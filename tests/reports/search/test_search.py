@@ -217,7 +217,7 @@ def test_command(
 ) -> None:
     _, path, found = finished
     file = tmp_path / "search.yaml"
-    file.write_text(yaml.safe_dump(plain_search | {"trials": 2}))
+    file.write_text(yaml.safe_dump(plain_search | {"trials": 2}, sort_keys=False))
     record = tmp_path / "record.json"
     assert main(["search", str(file), "--store", str(path), "--trials", "6", "--json", str(record)]) == 0
     assert "0 Programs executed now" in capsys.readouterr().out
