@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     sweep_command.add_merge(merged)
     exported = _command(commands, "export", _export_store, "write a store's points as CSV, JSON Lines or Parquet")
     sweep_command.add_export(exported)
-    reported = _command(commands, "report", _report, "write a page about a store, about runs, or about two sides compared")
+    reported = _command(commands, "report", _report, "write a page about a store, runs, or two sides compared")
     report_command.add_report(reported)
     search = _command(
         commands, "search", _search, "look for the best widths, splits and machines, by several objectives"

@@ -22,6 +22,7 @@ from accelsim.store import write_atomically
 from reports.charts import Bars, Heatmap, Lines, Pareto, Scale, Series, Staircase
 from reports.draw import Chart, log_ticks, svg_file
 from reports.palette import colors, variables
+from reports.progress import progress
 
 DPI = 144
 INCHES = 7.2
@@ -142,11 +143,13 @@ def write_figures(charts: Mapping[str, Chart], folder: Path) -> list[str]:
     """Write charts by name as SVG and PNG into a folder, which is made; return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, chart in charts.items():
-        vector, pixels = folder / f"{name}.svg", folder / f"{name}.png"
-        write_atomically(vector, svg_file(chart, SVG_WIDTH).encode())
-        write_atomically(pixels, png(chart))
-        written += [str(vector), str(pixels)]
+    with progress("figures", len(charts), unit="figure") as advance:
+        for name, chart in charts.items():
+            vector, pixels = folder / f"{name}.svg", folder / f"{name}.png"
+            write_atomically(vector, svg_file(chart, SVG_WIDTH).encode())
+            write_atomically(pixels, png(chart))
+            written += [str(vector), str(pixels)]
+            advance(1)
     return written
 
 

@@ -10,6 +10,8 @@ from reports.page.designs import Loaded, load
 from reports.sweep.identity import digest_of
 from reports.sweep.store import REFUSED, Accuracy, NetworkRow, Row, Store
 
+MACHINE = load_accelerator("edge-32x32").model_dump(mode="json")
+
 
 def figures(**given: Any) -> dict[str, Any]:
     """Return the figures of a design, made up where they are not given."""
@@ -22,7 +24,7 @@ def figures(**given: Any) -> dict[str, Any]:
         "busy_cycles": 600, "stall_cycles": {"fill_drain": 300, "weight_load": 0, "sram": 0, "dram": 100, "vector": 0},
         "seconds": 1e-5, "area_um2": {"pe": 1e6, "total": 1e6}, "weight_bytes": 1000, "dram_bytes": 1100,
         "utilization": 0.5, "folds": 10, "timing_mode": "overlapped", "technology": "google", "node_nm": 45.0,
-        "accelerator_description": load_accelerator("edge-32x32").model_dump(mode="json"),
+        "accelerator_description": MACHINE,
     }  # fmt: skip
     plain |= {"energy_pj": {"pe": 0.75 * energy, "dram": 0.25 * energy, "total": energy}} | given
     return plain | {"energy_delay_pj_s": plain["energy_pj"]["total"] * plain["seconds"]}

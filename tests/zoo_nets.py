@@ -181,3 +181,18 @@ TRANSFORMED = {
 }
 
 METHODS = CLIPPED | OPTIONS | TRANSFORMED
+
+_RECURRENT = ("char_lstm", "word_lstm")
+_SCALING = (
+    "one-step", "two-step", "two-step released", "cross-layer", "act-ocs", "act-ocs oracle", "cross-layer, act-ocs",
+)  # fmt: skip
+
+UNTOUCHED = {(name, method) for name in _RECURRENT for method in _SCALING}
+"""Transforms that find nothing to do: an LSTM's states cannot be scaled, its one linear layer is the protected last."""
+
+REFUSED = {
+    ("bert_tiny", "clip aciq-published"): "must have the width",
+    ("bert_tiny", "clip aciq-ocs-paper"): "must have the width",
+    ("bert_tiny", "clip kl-mxnet"): "must have bins >= levels",
+}
+"""Clip rules whose tables or bins end below the widths that norms of transformers are read at, and what they say."""

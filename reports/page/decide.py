@@ -6,6 +6,7 @@ two between technologies. Cycles and bytes are counted, so every difference deci
 1.96 paired standard errors, taken on the same samples.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -140,9 +141,20 @@ class Field:
         """Return a cost of every design."""
         return np.array([cost.of(design) for design in self.designs])
 
-    def band(self, cost: Cost, one: int) -> Floats | float:
-        """Return the band between one design and each."""
-        return shares(self.bits, self.designs[one].bits) if cost.banded else 0.0
+    @functools.cached_property
+    def _bands(self) -> tuple[NDArray[np.int64], Floats]:
+        """Return every design's kind of widths, and the bands between kinds."""
+        kinds, kind_of = np.unique(self.bits, axis=0, return_inverse=True)
+        between = np.stack([shares(kinds, (int(weight), int(act))) for weight, act in kinds])
+        return kind_of.reshape(-1), between
+
+    def band(self, cost: Cost, one: int, others: NDArray[np.int64]) -> Floats | float:
+        """Return the band between one design and each of others."""
+        if not cost.banded:
+            return 0.0
+        kind_of, between = self._bands
+        found: Floats = between[kind_of[one]][kind_of[others]]
+        return found
 
     def standings(self, cost: Cost) -> list[str]:
         """Return every design's standing: `FRONT`, `UNDECIDED` or `BEHIND`."""
@@ -152,12 +164,12 @@ class Field:
     def _standing(self, values: Floats, cost: Cost, one: int) -> str:
         gain = self.accuracy - self.accuracy[one]
         better = (values <= values[one]) & (gain >= 0)
-        better &= (values < values[one]) | (gain > 0)
-        if not better.any():
+        others = np.flatnonzero(better & ((values < values[one]) | (gain > 0)))
+        if not len(others):
             return FRONT
-        decided = decidedly_less(values, values[one], self.band(cost, one))
-        decided |= gain > DEVIATIONS * self.errors[self.place[one]][self.place]
-        return BEHIND if (better & decided).any() else UNDECIDED
+        decided = decidedly_less(values[others], values[one], self.band(cost, one, others))
+        decided |= gain[others] > DEVIATIONS * self.errors[self.place[one]][self.place[others]]
+        return BEHIND if decided.any() else UNDECIDED
 
     def best(self, cost: Cost) -> Design:
         """Return the cheapest design whose accuracy is not decidedly behind the best."""

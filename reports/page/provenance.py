@@ -27,7 +27,7 @@ def facts(loaded: Loaded) -> list[tuple[str, str]]:
         ("Points", f"{grouped(len(done))} measured, {grouped(refused)} refused"),
         ("Bit-exactness", proved + (f", {grouped(exact[False])} NOT equal" if exact[False] else "")
             + (f" (on {', '.join(map(str, images))} samples each)" if exact[True] else "")),
-        ("Written by", f"accelsim {_version('accelsim')}, numpy {_version('numpy')}, torch {_version('torch')}, "
+        ("Page written by", f"accelsim {_version('accelsim')}, numpy {_version('numpy')}, torch {_version('torch')}, "
             f"Python {platform.python_version()}"),
     ]  # fmt: skip
 

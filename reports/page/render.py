@@ -16,8 +16,8 @@ from markupsafe import Markup
 from reports.charts import FRONT, UNDECIDED, Staircase, free_until
 from reports.draw import Chart, draw
 from reports.page import components, heat, order, provenance, roofline, stairs, versus
-from reports.page.decide import COSTS, FRONTS
-from reports.page.designs import Loaded, Network
+from reports.page.decide import COSTS
+from reports.page.designs import Design, Loaded, Network
 from reports.page.fronts import Fronts, all_fronts
 from reports.page.stability import stabilities
 from reports.page.table import build_table, refusals
@@ -141,7 +141,7 @@ def _network_section(network: Network, fronts: Sequence[Fronts], place: int, fig
         "anchor": f"network-{place + 1}",
         "name": network.name,
         "metric": network.metric_words,
-        "higher": network.higher_is_better,
+        "executed": network.executed,
         "tiles": _tiles(network, main),
         "fronts": [_front_group(one, figure) for one in fronts],
         "by_bits": _parts(by_bits, figure("energy-by-bits", by_bits.chart if by_bits else None, FULL, WIDE, NARROW)),
@@ -183,9 +183,8 @@ def _slug(name: str) -> str:
 def _tiles(network: Network, main: Fronts) -> list[dict[str, str]]:
     best = main.best
     counts = main.counts("energy")
-    real = best.figures["float"]
-    against = "" if real is None else f"float {metric_text(network.metric, real)}"
     energy, latency = COSTS["energy"], COSTS["latency"]
+    chosen = ", of those not decidedly behind in accuracy" if network.executed else ""
     refused, undecided = grouped(len(network.refused)), grouped(counts[UNDECIDED])
     return [
         {"name": "Designs", "value": grouped(len(network.designs)),
@@ -193,9 +192,17 @@ def _tiles(network: Network, main: Fronts) -> list[dict[str, str]]:
         {"name": "On the front", "value": grouped(counts[FRONT]),
             "detail": f"accuracy and energy, {main.setting.name}; {undecided} more not told from it"},
         {"name": "Least energy-delay", "value": energy.text(energy.of(best)),
-            "detail": f"{best.label}, of those not decidedly behind in accuracy: {latency.text(latency.of(best))}"},
-        {"name": "Its accuracy", "value": metric_text(network.metric, best.accuracy), "detail": against},
+            "detail": f"{best.label}{chosen}: {latency.text(latency.of(best))}"},
+        _accuracy_tile(network, best),
     ]  # fmt: skip
+
+
+def _accuracy_tile(network: Network, best: Design) -> dict[str, str]:
+    if not network.executed:
+        return {"name": "Accuracy", "value": "–", "detail": "priced, not executed"}
+    real = best.figures["float"]
+    against = "" if real is None else f"float {metric_text(network.metric, real)}"
+    return {"name": "Its accuracy", "value": metric_text(network.metric, best.accuracy), "detail": against}
 
 
 def _front_group(fronts: Fronts, figure: Any) -> dict[str, Any]:
@@ -204,7 +211,8 @@ def _front_group(fronts: Fronts, figure: Any) -> dict[str, Any]:
         "name": fronts.setting.name,
         "counts": fronts.counts("energy"),
         "figures": [
-            (COSTS[key].name, fronts.counts(key), figure(f"pareto-{key}-{stem}", fronts.charts[key])) for key in FRONTS
+            (COSTS[key].name, fronts.counts(key), figure(f"pareto-{key}-{stem}", fronts.charts[key]))
+            for key in fronts.charts
         ],
     }
 

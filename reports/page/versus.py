@@ -102,9 +102,7 @@ def _choose(loaded: Loaded, text: str) -> tuple[list[Chosen], set[str]]:
     if DIGEST.fullmatch(text):
         found = [(n, d) for n, d in everything if d.row.digest.startswith(text)]
         if len(found) != 1:
-            raise ValueError(
-                f"--compare: {len(found)} measured points have a digest that begins with {text}; give more"
-            )
+            raise ValueError(f"--compare: {text} must begin one measured point's digest (got {len(found)} such points)")
         return found, set()
     condition = read_condition(text)
     known = dict.fromkeys(name for _, design in everything for name in design.factors)

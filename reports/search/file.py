@@ -126,7 +126,9 @@ def read_search(path: Path, base: TaskOptions) -> Search:
         With all errors of the file in one line.
     """
     if not path.is_file():
-        raise ValueError(f"search {path} does not exist; give a YAML file")
+        raise ValueError(
+            f"search {path} does not exist; give a YAML file (reports/studies/search_front/search.yaml is one)"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -72,9 +72,16 @@ def _worth(step: Design, at: Design, widest: Design, probed: Mapping[Design, Pro
 
 
 def start_designs(
-    space: Space, path: Sequence[Design], count: int, price: Callable[[Design], Sequence[float] | None]
+    space: Space,
+    path: Sequence[Design],
+    count: int,
+    price: Callable[[Design], Sequence[float] | None],
+    keeps: Callable[[Design], bool] | None = None,
 ) -> list[Design]:
-    """Return designs to begin with: evenly along the path, each on the machines that are cheapest in one way or other.
+    """Return designs to begin with, each on a machine that is cheapest in one way or other.
+
+    Without a limit on accuracy they are spread evenly along the path. With one they close in on it by bisection: once
+    without splits, then with the largest ones, then with those between.
 
     Parameters
     ----------
@@ -84,20 +91,46 @@ def start_designs(
         Designs wanted.
     price
         Gives the costs of the path's first design on another machine; ``None`` where it cannot be built there.
+    keeps
+        Tells whether a design keeps the limit on accuracy; ``None`` where there is none.
     """
     machines = [place for place, axis in enumerate(space.axes) if not axis.group]
-    first = path[0]
-    priced = {design: costs for design in _variants(space, first, machines) if (costs := price(design)) is not None}
+    priced = {design: costs for design in _variants(space, path[0], machines) if (costs := price(design)) is not None}
     if not priced or not count:
         return []
     objectives = len(next(iter(priced.values())))
     best = list(dict.fromkeys(min(priced, key=lambda d, at=at: priced[d][at]) for at in range(objectives)))  # type: ignore[misc]
-    found = []
-    for number in range(count):
-        along = path[round(number * (len(path) - 1) / max(1, count - 1))]
-        machine = best[number % len(best)]
-        found.append(tuple(machine[at] if at in machines else choice for at, choice in enumerate(along)))
-    return list(dict.fromkeys(found))
+
+    def placed(along: Design, machine: Design) -> Design:
+        return tuple(machine[at] if at in machines else choice for at, choice in enumerate(along))
+
+    if keeps is not None:
+        return _bisected([[placed(along, best[0]) for along in way] for way in _split_ways(space, path)], count, keeps)
+    places = [round(number * (len(path) - 1) / max(1, count - 1)) for number in range(count)]
+    return list(dict.fromkeys(placed(path[at], best[number % len(best)]) for number, at in enumerate(places)))
+
+
+def _split_ways(space: Space, path: Sequence[Design]) -> list[list[Design]]:
+    """Return the path with each amount of splits, the same for all groups: none, most, and what is between."""
+    splits = [place for place, axis in enumerate(space.axes) if axis.what == "ocs"]
+    levels = max((len(space.axes[place].choices) for place in splits), default=1)
+    ways = []
+    for level in dict.fromkeys((0, levels - 1, *range(1, levels - 1))):
+        least = {place: min(level, len(space.axes[place].choices) - 1) for place in splits}
+        ways.append([tuple(least.get(at, choice) for at, choice in enumerate(design)) for design in path])
+    return ways
+
+
+def _bisected(ways: Sequence[Sequence[Design]], count: int, keeps: Callable[[Design], bool]) -> list[Design]:
+    """Return the designs judged while looking for the last of each way that keeps the limit."""
+    found: list[Design] = []
+    for way in ways:
+        low, high = 0, len(way) - 1
+        while low <= high and len(found) < count:
+            middle = (low + high) // 2
+            found.append(way[middle])
+            low, high = (middle + 1, high) if keeps(way[middle]) else (low, middle - 1)
+    return found
 
 
 MOST_MACHINES = 64

@@ -15,14 +15,14 @@ from quant.run import predict
 from reports.search.explore import Judged
 from reports.search.file import Search
 from reports.search.guide import Probe, greedy_path, probes_of, start_designs
-from reports.search.objectives import OBJECTIVES
+from reports.search.objectives import OBJECTIVES, accuracy_drop
 from reports.search.space import Design
 from reports.sweep.equal_area import equal_area
 from reports.sweep.identity import digest_of, point_digest
 from reports.sweep.measure import Unit, measure, quantized_by, task_of
 from reports.sweep.store import DONE, Accuracy, NetworkRow, Row, Store
 from reports.sweep.sweep import identify_network
-from reports.task import run_engine
+from reports.task import CHUNK_OUTPUTS, run_engine
 
 NOISE = "search noise"
 """Kind of the records of probes."""
@@ -47,6 +47,8 @@ class Lab:
     threads: int = 1
     rows: dict[Design, Row] = field(default_factory=dict)
     executed: int = 0
+    remark: str = ""
+    """Why the search did not begin along the greedy path; empty where it did."""
 
     def __post_init__(self) -> None:
         torch.set_num_threads(self.threads)
@@ -106,15 +108,26 @@ class Lab:
     # --- the start ---------------------------------------------------------------------------------------------------
 
     def start(self) -> list[Design]:
-        """Return the designs that the search begins with."""
+        """Return the designs that the search begins with; where the budget limits accuracy they are judged by it."""
         count = self.search.start.designs
         if not count:
             return []
         try:
             probed = {design: self.probe(design) for design in probes_of(self.search.space)}
-        except (ValueError, OverflowError):  # widths that the first machine cannot take: begin anywhere
+        except (ValueError, OverflowError) as error:
+            self.remark = (
+                f"began anywhere, {self.search.space.machine(self.search.space.widest).factors} fails: {error}"
+            )
             return []
-        return start_designs(self.search.space, greedy_path(self.search.space, probed), count, self._costs)
+        path = greedy_path(self.search.space, probed)
+        keeps = self._keeps if any(name == "accuracy" for name, _ in self.search.budget.limits) else None
+        if keeps is not None:  # which measures what it proposes
+            count = min(count, self.search.settings.trials)
+        return start_designs(self.search.space, path, count, self._costs, keeps)
+
+    def _keeps(self, design: Design) -> bool:
+        row = self.row(design)
+        return row.status == DONE and accuracy_drop(row.figures) <= dict(self.search.budget.limits)["accuracy"]
 
     def probe(self, design: Design) -> Probe:
         """Return a design's output noise on a few samples, and its cost on its machine."""
@@ -154,10 +167,12 @@ class Lab:
         if key not in self.noises:
             task = task_of(self.search.task)
             noise = power = 0.0
-            for start in range(0, len(self._sample), AT_ONCE):
-                x = task.samples.batch(self._sample[start : start + AT_ONCE])
+            outputs = int(np.prod(task.graph.shapes[task.graph.outputs[0]]))
+            size = max(1, min(AT_ONCE, CHUNK_OUTPUTS // outputs))
+            for start in range(0, len(self._sample), size):
+                x = task.samples.batch(self._sample[start : start + size])
                 run = run_engine(integers, x, None, threads=self.threads)
-                real = np.asarray(predict(task.graph, x, AT_ONCE), dtype=np.float64)
+                real = np.asarray(predict(task.graph, x, size), dtype=np.float64)
                 noise += float(np.square(integers.decode(run.outputs)[0] - real).sum())
                 power += float(np.square(real).sum())
             self.noises[key] = {"noise": noise / power if power else 0.0}

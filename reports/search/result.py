@@ -46,6 +46,7 @@ def search_record(search: Search, lab: Lab, trials: Sequence[Trial]) -> dict[str
         "designs": search.space.size,
         "trials": [rows[trial.design].digest for trial in trials],
         "refused": len(trials) - len(built),
+        "start_remark": lab.remark,
         "bit_exact_images": search.bit_exact_images,
         "front": entries,
         "best": _best(search, {trial.design: rows[trial.design] for trial in built}),
@@ -143,6 +144,8 @@ def search_summary(record: Mapping[str, Any], executed: int) -> str:
         "",
         *_best_lines(record),
     ]
+    if record["start_remark"]:
+        lines.append(record["start_remark"])
     open_ = [entry for entry in front if entry["undecided_against"]]
     if "accuracy" in record["objectives"]:
         lines.append(

@@ -73,6 +73,9 @@ def merge(args: argparse.Namespace) -> dict[str, Any]:
     missing = [str(path) for path in args.stores if not path.is_file()]
     if missing:
         raise ValueError(f"merge: {', '.join(missing)} must exist; give stores of `accelsim sweep`")
+    for path in args.stores:  # all are looked at before any is taken
+        with Store(path):
+            pass
     with Store(args.store, create=True) as store:
         taken = {str(path): store.merge(path) for path in args.stores}
         return {"store": str(args.store), "points": store.count(), "taken": taken}

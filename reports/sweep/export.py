@@ -22,13 +22,18 @@ def flat(row: Row) -> dict[str, Any]:
         "reason": row.reason,
         "accuracy_key": row.accuracy_key,
     }
-    found |= {f"factor.{name}": value for name, value in row.factors.items()}
+    for name, value in row.factors.items():
+        found |= _parts(f"factor.{name}", value)
     for name, value in row.figures.items():
-        if isinstance(value, dict):
-            found |= {f"{name}.{part}": number for part, number in value.items()}
-        else:
-            found[name] = "; ".join(value) if isinstance(value, list) else value
+        found |= _parts(name, value)
     return found
+
+
+def _parts(name: str, value: Any) -> dict[str, Any]:
+    """Return a value as columns: parts of parts are named with dots."""
+    if isinstance(value, dict):
+        return {key: part for inner, item in value.items() for key, part in _parts(f"{name}.{inner}", item).items()}
+    return {name: "; ".join(map(str, value)) if isinstance(value, list) else value}
 
 
 def export_store(store: Store, path: Path) -> int:

@@ -181,7 +181,7 @@
     for (const kind of legend) {
       const long = 26 + 7.2 * kind.length;
       if (lx && lx + long > width) { lx = 0; ly += 17; }
-      const group = element("g", { class: `series k-${color(kind)}` }, svg);
+      const group = element("g", { class: `legend series k-${color(kind)}` }, svg);
       element("circle", { class: "spot", cx: lx + 6, cy: ly - 4, r: 4.5 }, group);
       element("text", { x: lx + 16, y: ly, class: "tick" }, svg).textContent = kind;
       lx += long;

@@ -1,7 +1,7 @@
 """Run the benchmarks: ``python -m tests.benchmarks.main [NAME ...] [--json FILE]``.
 
-Each ``bench_*.py`` has ``run() -> iterable of {name, value, unit, baseline_name, baseline, ratio}``, the baseline measured
-in the same run. Ratios are what to look at; nothing here passes or fails.
+Each ``bench_*.py`` has ``run()``, which gives rows {name, value, unit, baseline_name, baseline, ratio}, the baseline
+measured in the same run. Ratios are what to look at; nothing here passes or fails.
 """
 
 import argparse

@@ -67,7 +67,7 @@ def test_every_op_that_is_written_is_read(kind: str) -> None:
         again = execute(back.program, back.encode(*given)).outputs
         for name, port in zip(program.outputs, back.outputs, strict=True):
             np.testing.assert_array_equal(in_file_order(again[port.tensor], port.layout), ours[name], err_msg=str(seed))
-    assert (written >= 3) == (OPS[kind] in WRITE), written
+    assert (written > 0) == (OPS[kind] in WRITE)
 
 
 class Tokens(nn.Module):

@@ -4,12 +4,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from reports.progress import hide_progress, progress
 from reports.search.file import Search, read_search
 from reports.search.lab import Lab
+from reports.search.objectives import Budget
 from reports.search.space import Design
 from reports.studies.command import FOLDER, regenerate
 from reports.studies.search_front.page import render
@@ -46,7 +48,10 @@ def run_study(args: argparse.Namespace) -> dict[str, Any]:
     args.kept.mkdir(parents=True, exist_ok=True)
     with Store(args.kept / "store.db", create=True) as store:
         lab = Lab(search, store, args.threads)
-        start = lab.start()
+        starts = {"budget": lab.start()}
+        lab.search = replace(search, budget=Budget(minimize=search.budget.minimize))
+        starts["whole"] = lab.start()
+        lab.search = search
         table = {}
         designs = _by_splits(search)
         with progress("designs", len(designs), "design") as advance, hide_progress():
@@ -70,7 +75,7 @@ def run_study(args: argparse.Namespace) -> dict[str, Any]:
             "bit_exact_images": search.bit_exact_images,
         },
         "front": front_rows(table, search.objectives, search.space.chosen),
-    } | results(table, search.space.axes, search.settings, start, args.seeds)
+    } | results(table, search.space.axes, search.settings, starts, args.seeds)
 
 
 def _by_splits(search: Search) -> list[Design]:

@@ -24,7 +24,8 @@ LIMITS = (
     "The front is that of the measured figures. Drops of a few samples are within their standard errors, so that which "
     "designs are on it would change with other samples; the searches are compared on finding this one.",
     "Costs come from one technology at one node.",
-    "The choice of the sampler that is the default was made on this very space.",
+    "Which sampler is the default, and how a search starts and takes neighbours, was settled while looking at this "
+    "very space: it shows them at their best.",
 )
 
 
@@ -45,8 +46,10 @@ def render(results: Mapping[str, Any]) -> str:
             f"    {setting['command']}",
             "",
             "*Start*: the search begins with designs along the greedy path of the layers' measured sensitivities "
-            f"({results['start_designs']} of them). *Neighbours*: every second proposal is one choice from a design of "
-            "the front. Random search repeats nothing, which is the best that chance can do. Means over seeds ± one "
+            f"({results['whole']['start_designs']}; {results['budget']['start_designs']} that close in on the budget "
+            "where there is one). "
+            "*Neighbours*: every second proposal is one choice from a design of the "
+            "front. Random search repeats nothing, which is the best that chance can do. Means over seeds ± one "
             "standard error, in percent; the hypervolume is that of the whole front, up to a point "
             "one percent of each range beyond the worst.",
             "",

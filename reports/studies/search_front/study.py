@@ -29,7 +29,7 @@ Table = Mapping[Design, Judged | None]
 
 
 def results(
-    table: Table, axes: Sequence[Axis], settings: Settings, start: Sequence[Design], seeds: int
+    table: Table, axes: Sequence[Axis], settings: Settings, starts: Mapping[str, Sequence[Design]], seeds: int
 ) -> dict[str, Any]:
     """Return what every way finds of the front, by share of the space: plain types, shares from 0 to 1.
 
@@ -42,8 +42,8 @@ def results(
         All designs, those that cannot be built as ``None``.
     axes, settings
         Of the search.
-    start
-        Designs that sensitivity proposes.
+    starts
+        Designs that sensitivity proposes: for the ``whole`` front, and within the ``budget``.
     seeds
         Runs of each way.
     """
@@ -51,10 +51,9 @@ def results(
     return {
         "designs": len(table),
         "refused": sum(judged is None for judged in table.values()),
-        "start_designs": len(start),
         "seeds": seeds,
-        "whole": _compared(free, axes, settings, start, seeds),
-        "budget": _compared(table, axes, settings, start, seeds),
+        "whole": _compared(free, axes, settings, starts["whole"], seeds),
+        "budget": _compared(table, axes, settings, starts["budget"], seeds),
     }
 
 
@@ -69,7 +68,7 @@ def _compared(
         for share in SHARES:
             found = [truth.measure(walk[: round(share * len(table))]) for walk in walks]
             rows.append({"way": way, "share": share, "designs": round(share * len(table))} | _spread(found))
-    return {"allowed": len(truth.judged), "front": len(truth.front), "rows": rows}
+    return {"allowed": len(truth.judged), "front": len(truth.front), "start_designs": len(start), "rows": rows}
 
 
 def _walk(way: str, table: Table, axes: Sequence[Axis], settings: Settings, start: Sequence[Design]) -> list[Design]:

@@ -194,6 +194,21 @@ def test_the_start_takes_the_machines_that_are_cheapest_in_some_way(searched: Bu
     assert start_designs(space, path, 4, lambda design: None) == []
 
 
+def test_within_a_budget_the_start_closes_in_on_it(searched: Build) -> None:
+    space = searched(weight_bits={"front": [2, 3, 4, 5, 6, 8]}, ocs={"together": [0, 0.05]}).space
+    width, split = (next(at for at, axis in enumerate(space.axes) if axis.what == w) for w in ("weight_bits", "ocs"))
+    probed = {design: Probe(0.01 * (9 - design[width]), float(design[width])) for design in probes_of(space)}
+    path = greedy_path(space, probed)
+    narrowest = {0: 3, 1: 1}  # with splits the limit is kept by narrower codes
+    found = start_designs(space, path, 99, lambda design: (1.0,), lambda d: d[width] >= narrowest[d[split]])
+    last_kept = {(d[split], d[width]) for d in found} & {(0, 3), (1, 1)}
+    assert last_kept == {(0, 3), (1, 1)}
+    assert {(0, 2), (1, 0)} <= {(d[split], d[width]) for d in found}
+    assert len(found) <= 2 * 3
+    short, long = (start_designs(space, path, count, lambda design: (1.0,), lambda d: True) for count in (2, 99))
+    assert short == long[:2]
+
+
 def test_probes_measure_narrower_as_noisier_and_are_kept(searched: Build, tmp_path: Path) -> None:
     search = searched(weight_bits=[2, 8])
     with Store(tmp_path / "store.db", create=True) as store:
@@ -204,6 +219,16 @@ def test_probes_measure_narrower_as_noisier_and_are_kept(searched: Build, tmp_pa
         again = Lab(search, store)
         assert again.probe(search.space.widest) == widest
         assert (lab.executed, again.executed) == (3, 0)
+
+
+def test_where_the_widest_cannot_be_built_it_begins_anywhere_and_says_so(searched: Build, tmp_path: Path) -> None:
+    search = searched(weight_bits=[4, 16], trials=3)  # PEs of edge-32x32 take 8 bits
+    found = run_search(search, tmp_path / "store.db")
+    assert "began anywhere" in found.record["start_remark"]
+    assert found.record["start_remark"] in search_summary(found.record, found.executed)
+    with Store(tmp_path / "store.db") as store:
+        reasons = {row.digest: row.reason for row in store.rows()}
+    assert found.record["refused"] == sum("too narrow" in reasons[digest] for digest in found.record["trials"])
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

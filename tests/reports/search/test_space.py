@@ -94,7 +94,7 @@ def test_the_order_of_groups_makes_no_other_point(searched: Build) -> None:
     groups = searched().space.groups
     patterns = {name: [layer.name for layer in layers] for name, layers in groups.items()}
     backwards = searched(groups=dict(reversed(patterns.items())))
-    assert [axis.name for axis in backwards.space.axes][0] == "weight_bits.back"
+    assert next(axis.name for axis in backwards.space.axes) == "weight_bits.back"
     points = [point_of(search, weight_bits_front=3, ocs_together=0.05) for search in (searched(), backwards)]
     assert len({point_digest("network", point) for point in points}) == 1
 
