@@ -58,8 +58,8 @@ def _drops(results: Part, table: str, title: str) -> Lines:
                     cell = cell_of(network, table, bits, method)
                     marks.append(_mark(results, bits, network, METHODS[method], cell["drop"], cell["error"]))
             series.append(Series(f"{METHODS[method]}, {whose}", style, tuple(marks), color))
-    names = ", ".join(network["name"] for network in results["networks"])
-    key = (f"At each width, from left to right: {names}.", INTERVALS)
+    names = [", ".join(n["name"] for n in results["networks"] if n["whose"] == whose) for whose in MARKS]
+    key = (f"At each width, from left to right: {names[0]}", f"and {names[1]}.", INTERVALS)
     return Lines(title, _bits_scale(f"bits of {table}"), Scale("points", _signed), tuple(series), key)
 
 
