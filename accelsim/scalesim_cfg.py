@@ -94,7 +94,7 @@ def _entries(text: str, origin: str) -> dict[str, str]:
     parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"), allow_no_value=True)
     try:
         parser.read_string(text.removeprefix("\ufeff"), source=origin)
-    except configparser.Error as error:
+    except (configparser.Error, AttributeError) as error:  # the latter for a line that continues a key without value
         message = " ".join(str(error).split())
         raise ValueError(f"SCALE-Sim file {origin} is no INI file: {message[:300]}") from None
     found: dict[str, str] = {}

@@ -27,7 +27,8 @@ MAX_LAYERS = 4096
 MAX_SIZE = 1 << 22
 MAX_MACS = 1 << 44
 MAX_ELEMENTS = 1 << 36
-"""Largest file, number of layers, dimension, products and values of a layer: beyond every network there is."""
+MAX_NAME = 256
+"""Largest file, number of layers, dimension, products, values and name of a layer: beyond every network there is."""
 
 CONV_FIELDS = ("height", "width", "kernel height", "kernel width", "channels", "filters", "stride")
 GEMM_FIELDS = ("m", "n", "k")
@@ -184,6 +185,8 @@ def _rows(text: str, origin: str) -> Iterator[tuple[int, list[str]]]:
         cells = [cell.strip() for cell in cells]
         while cells and not cells[-1]:
             cells.pop()
+        if cells and len(cells[0]) > MAX_NAME:
+            raise ValueError(f"topology {origin} line {number} has a name of {len(cells[0])} characters; shorten it")
         if cells:
             yield number, cells
 

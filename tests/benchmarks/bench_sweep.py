@@ -1,7 +1,7 @@
 """A sweep of ResNet-20 on a Dask cluster of one-thread workers: two of them against one.
 
 Seconds run from the first unit of work to the last row in the store; the workers have imported everything before, and
-the network is there. Needs the network's weights and images (``ACCELSIM_DATA``) and Dask; without them there is nothing.
+the network is there. Needs its weights and images (``ACCELSIM_DATA``) and Dask; without them there is nothing to see.
 """
 
 import os

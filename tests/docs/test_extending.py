@@ -170,7 +170,7 @@ def test_operator_is_imported(examples: ModuleType) -> None:
     (name,) = quantized.program.outputs
     proved = oracle.run(quantized.program, codes).values[name]
     np.testing.assert_array_equal(execute(quantized.program, codes).outputs[name], proved)
-    with pytest.raises(ValueError, match="has alpha 0.5; only 1 has an integer form"):
+    with pytest.raises(ValueError, match=r"has alpha 0\.5; only 1 has an integer form"):
         import_onnx_bytes(net(0.5), "net")
 
 

@@ -35,8 +35,8 @@ def render(results: Mapping[str, Any]) -> str:
         "Top-1 in percent, in brackets the difference to the float network on the same images ± its paired standard "
         f"error. A difference within {DEVIATIONS} of its errors is called undecided; nothing is corrected for the "
         "number of comparisons. *OCS + clip* uses the clip rule that is best without OCS at the same width, chosen on "
-        "the evaluated images, which favours clipping and the combination alike; a *clip* is one of the three rules, never "
-        "no clip, which the paper's best clip may be (see paper_tables). First convolution and last linear "
+        "the evaluated images, which favours clipping and the combination alike; a *clip* is one of the three rules, "
+        "never no clip, which the paper's best clip may be (see paper_tables). First convolution and last linear "
         "layer keep 8-bit weights and are not split, except in the tables that say otherwise. "
         f"Accumulators of {setting['accelerator']}.",
         "",

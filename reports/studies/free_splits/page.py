@@ -99,7 +99,24 @@ def _cycles(rows: list[Row]) -> str:
 def findings(results: Mapping[str, Any]) -> list[str]:
     """Return what follows from the table, in plain words."""
     fills = [row for row in results["rows"] if row["ocs"] == "fill"]
-    return [*_free(fills), *_gained(fills), *_against(fills), *_costs(results)]
+    keys = alive(results)
+    rows = [row for row in fills if _case(row) in keys]
+    dead = len({_case(row) for row in fills}) - len(keys)
+    return [*_free(fills), *_gained(rows, dead), *_against(rows), *_costs(results)]
+
+
+LEAST_SHARE = 0.25
+"""Of the float network's accuracy, that some design must keep for a comparison to mean anything."""
+
+
+def _case(row: Row) -> tuple[Any, ...]:
+    return row["network"], row["clip"], row["bits"]
+
+
+def alive(results: Mapping[str, Any]) -> set[tuple[Any, ...]]:
+    """Return the cases (network, clip rule, width) in which some design keeps a share of the accuracy."""
+    networks = results["setting"]["networks"]
+    return {_case(row) for row in results["rows"] if row["accuracy"] >= LEAST_SHARE * networks[row["network"]]["float"]}
 
 
 def _free(fills: list[Row]) -> Iterator[str]:
@@ -116,7 +133,11 @@ def _free(fills: list[Row]) -> Iterator[str]:
     )
 
 
-def _gained(fills: list[Row]) -> Iterator[str]:
+def _gained(fills: list[Row], dead: int) -> Iterator[str]:
+    yield (
+        f"In {dead} cases (network, clip rule, width) no design keeps a quarter of the float accuracy, so there is "
+        "nothing to compare; what follows leaves them out."
+    )
     for bits in sorted({row["bits"] for row in fills}):
         mine = [row for row in fills if row["bits"] == bits]
         ahead = [row for row in mine if row["gain"] > DEVIATIONS * row["gain_error"]]

@@ -32,6 +32,9 @@ def collect(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+LEAST_SHARE = 0.25
+"""Of the float network's accuracy, that W(b+1) must keep: to be no worse than a broken network means nothing."""
+
 SHOWN = {
     "array.dataflow": "ws",
     "array.rows": 64,
@@ -126,11 +129,24 @@ def _even(split: Mapping[float, Row], following: Row, name: str) -> float | None
 
 def matched(accuracy: Sequence[Mapping[str, Any]], priced: Designs) -> Iterator[dict[str, Any]]:
     """Yield, where splitting reaches the next width, its cost over that of the next width, per machine."""
-    cases = {(row["network"], row["clip"], row["bits"]) for row in accuracy if row["minus_next"] is not None}
-    for network, clip, bits in sorted(cases, key=repr):
+    for network, clip, bits in sorted(steps(accuracy), key=repr):
         ratio = matching_ratio(accuracy, {"network": network, "clip": clip, "bits": bits}, DEVIATIONS)
         costs = [] if not ratio else list(_costs(priced, network, bits, ratio))
         yield {"network": network, "clip": clip, "bits": bits, "ocs": ratio, "costs": costs}
+
+
+def steps(accuracy: Sequence[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
+    """Return (network, clip rule, width) of all steps to a next width that keeps a share of the float accuracy."""
+    kept = {
+        (row["network"], row["clip"], row["bits"])
+        for row in accuracy
+        if not row["ocs"] and row["accuracy"] >= LEAST_SHARE * (row["accuracy"] - row["difference"])
+    }
+    return {(network, clip, bits - 1) for network, clip, bits in kept if (network, clip, bits - 1) in _cases(accuracy)}
+
+
+def _cases(accuracy: Sequence[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
+    return {(row["network"], row["clip"], row["bits"]) for row in accuracy}
 
 
 def _costs(priced: Designs, network: str, bits: int, ratio: float) -> Iterator[list[Any]]:
