@@ -163,18 +163,19 @@ def _splitting(results: Mapping[str, Any]) -> Iterator[str]:
         for figure, words in (("kept", "to keep its accuracy"), ("clean", "for no overflow at all")):
             more = list(_pairs(results, "recipe", split, recipe, figure))
             if more:
-                yield (
-                    f"{split} needs {_range(more)} {words} than {recipe} ({len(more)} pairs); unsplit and split "
-                    "networks differ in scale, so that equal sums stand for different numbers."
-                    if figure == "clean"
-                    else f"{split} needs {_range(more)} {words} than {recipe} ({len(more)} pairs)."
-                )
+                yield f"{split}, against {recipe}, needs {_range(more)} {words} ({len(more)} pairs)."
+    yield (
+        "Unsplit and split networks have other scales, so equal sums stand for other numbers: what splitting does to "
+        "a sum's magnitude shows in the bits above, not in the formula."
+    )
 
 
 def _range(more: list[int]) -> str:
     low, high = min(more), max(more)
-    words = "as many bits" if low == high == 0 else f"{low:+d} bits" if low == high else f"{low:+d} to {high:+d} bits"
-    return words.replace("-", "−")
+    if low == high == 0:
+        return "neither more nor fewer bits"
+    words = f"{low:+d} bits" if low == high else f"{low:+d} to {high:+d} bits"
+    return words.replace("-", "−").replace("+0 ", "0 ")
 
 
 def charts(results: Mapping[str, Any]) -> dict[str, Chart]:

@@ -69,7 +69,8 @@ def render(results: Mapping[str, Any]) -> str:
             "",
             f"Smallest measured expansion at which W(b) + OCS is not decidedly behind W(b+1) unsplit: the difference "
             f"on the same images is within {DEVIATIONS} standard errors, or ahead. *0*: unsplit W(b) already is not. "
-            "*none*: no expansion up to 0.2 is. *–*: W(b+1) keeps less than a quarter of the float accuracy. In brackets the difference to W(b+1) there ± one standard error, in "
+            "*none*: no expansion up to 0.2 is. *–*: W(b+1) keeps less than a quarter of the float "
+            "accuracy. In brackets the difference to W(b+1) there ± one standard error, in "
             f"points. {_images(networks)}",
             "",
             *_match_table(results),
