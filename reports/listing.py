@@ -1,5 +1,6 @@
 """What there is, with where it comes from: networks, accelerators, methods, technologies, recipes."""
 
+import dataclasses
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from accelsim.arith import REQUANT_RULES
 from accelsim.config import load_accelerator, preset_names
 from accelsim.technology import NODE_RANGES_NM, TECHNOLOGIES, describe, technology
-from quant.clip import CLIPS
+from quant.clip import CLIPS, ClipRule
 from quant.recipes import OPTIONS, RECIPES, describe_recipe
 from quant.transforms import TRANSFORMS
 from reports.terminal import format_table
@@ -74,7 +75,7 @@ def list_methods() -> list[Row]:
     """Return one row per transform, clip rule and requantization rule."""
     rows = [{"kind": "transform", "name": t.name, "what": t.what, "source": t.source} for t in TRANSFORMS.values()]
     rows += [
-        {"kind": "clip rule", "name": name, "what": _summary(rule()), "source": rule().source}
+        {"kind": "clip rule", "name": name, "what": _clip_summary(rule()), "source": rule().source}
         for name, rule in CLIPS.items()
     ]
     rows += [{"kind": "option", "name": name, "what": what, "source": source} for name, what, source in OPTIONS]
@@ -83,6 +84,17 @@ def list_methods() -> list[Row]:
         for rule in REQUANT_RULES.values()
     ]
     return rows
+
+
+def _clip_summary(rule: ClipRule) -> str:
+    """Return what a rule does, and the options that make it another one than its class's plain rule."""
+    plain = type(rule)()
+    options = [
+        f"{item.name} {value}"
+        for item in dataclasses.fields(type(rule))  # type: ignore[arg-type]  # every rule is one
+        if (value := getattr(rule, item.name)) != getattr(plain, item.name)
+    ]
+    return f"{_summary(rule)} ({', '.join(options).replace('_', ' ')})" if options else _summary(rule)
 
 
 def list_recipes() -> list[Row]:

@@ -28,7 +28,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise ValueError(f"weights file {path} must exist; give the path of a checkpoint")
     if path.suffix == ".npz":
-        return {name: torch.from_numpy(array) for name, array in read_arrays(path).items()}
+        return {name: _tensor(name, array, path) for name, array in read_arrays(path).items()}
     if path.suffix not in SUFFIXES:
         raise ValueError(f"weights file {path} must end in one of {', '.join(SUFFIXES)}; rename or convert it")
     try:
@@ -59,7 +59,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         _refuse_inflation(path, ratio=64)
         # opened here, because numpy leaves a damaged file open
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+            found = {name: stored[name] for name in stored.files}
+        strange = [name for name, value in found.items() if not isinstance(value, np.ndarray)]
+        if strange:  # numpy gives a member without its own head as bytes
+            raise ValueError(f"{strange[0]!r:.60} is no array")
+        return found
     except Exception as error:  # damaged bytes make the reader raise nearly anything
         raise ValueError(
             f"array file {path} must be a whole npz of plain arrays ({_first_line(error)}); fetch it again"
@@ -91,6 +95,16 @@ def load_into(net: nn.Module, state: dict[str, torch.Tensor], path: Path) -> nn.
             )
     net.load_state_dict({**wanted, **state})
     return net
+
+
+def _tensor(name: str, array: np.ndarray, path: Path) -> torch.Tensor:
+    """Return an array as a tensor; ValueError if torch has no such type."""
+    try:
+        return torch.from_numpy(array)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"weights file {path} must hold arrays of numbers ({name!r:.60} is {array.dtype}); save float32"
+        ) from None
 
 
 def _named_tensors(found: object, path: Path) -> dict[str, torch.Tensor]:

@@ -220,7 +220,7 @@ def _identify_priced(options: TaskOptions, bit_exact_images: int) -> tuple[str, 
 
 def _work(plan: _Plan, store: Store, how: How, advance: Callable[[int], None]) -> list[str]:
     jobs = _Jobs(plan, store, advance)
-    while jobs.waiting or jobs.running:
+    while jobs.suspects or jobs.waiting or jobs.running:
         with _executor(how) as executor:
             try:
                 jobs.run(executor, 1 if isinstance(executor, _Here) else how.workers * IN_FLIGHT)

@@ -97,6 +97,7 @@ def test_transform_is_known_to_yaml_and_runs(examples: ModuleType, digits: Task)
     assert record["recipe"] == "W5A8 + power of two up to 2^3 + OCS 0.05"
 
 
+@pytest.mark.slow  # rung 5 runs every transform
 def test_verify_picks_the_transform_up(examples: ModuleType, digits: Task) -> None:
     checks = rungs_network.check_transforms((digits,), 0)
     assert checks.failed == 0

@@ -14,7 +14,7 @@ from reports import cli
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump(SMALL))
+    path.write_text(yaml.safe_dump(SMALL, sort_keys=False))
     return path
 
 

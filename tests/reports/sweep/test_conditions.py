@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sweeps import study_of
 
@@ -72,6 +72,7 @@ HOLDS = {
 }
 
 
+@settings(max_examples=15)
 @given(st.lists(skips, max_size=3))
 def test_a_study_is_the_grid_without_what_is_skipped(skip):
     def left(design: dict[str, object]) -> bool:

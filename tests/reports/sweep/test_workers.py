@@ -32,7 +32,7 @@ SLOWER = SMALL | {"bit_exact_images": 4, "recipes": [{"weight_bits": [3, 4, 5, 6
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump(SMALL))
+    path.write_text(yaml.safe_dump(SMALL, sort_keys=False))
     return path
 
 
@@ -194,7 +194,7 @@ def slower_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_ten_kills_at_random_moments(tmp_path, slower_store):
     study, path = tmp_path / "study.yaml", tmp_path / "s.db"
-    study.write_text(yaml.safe_dump(SLOWER))
+    study.write_text(yaml.safe_dump(SLOWER, sort_keys=False))
     clock = random.Random(20260806)
     start = time.monotonic()
     first = Started(study, "--store", tmp_path / "timed.db", "--workers", 2)
