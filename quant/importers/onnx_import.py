@@ -16,7 +16,8 @@ from quant.importers.onnx_model import OnnxModel, load_onnx, read_onnx, require
 from quant.importers.onnx_quant import Rule
 from quant.importers.onnx_quant_ops import ONNX_RUNTIME
 from quant.importers.onnx_sums import add_bias
-from quant.importers.onnx_whole import RULES, Doubled
+from quant.importers.onnx_whole import RULES
+from quant.importers.onnx_whole_ops import Doubled
 from quant.importers.onnx_writer import CODE_DTYPES, Codes, Curve, Port, Real, Runtime, Scaled, Waiting, Weights, Writer
 
 QUANTIZED_MARKS = ("QuantizeLinear", "DequantizeLinear", "QLinear", "ConvInteger", "MatMulInteger", "QGemm", "::Quant")

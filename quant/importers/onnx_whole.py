@@ -263,7 +263,7 @@ def _gather(writer: Writer, node: OnnxNode) -> Any:
     if node.inputs[0] not in writer.constants:
         return None
     entries, name = writer.constants[node.inputs[0]], node.outputs[0]
-    index = writer.values.get(node.inputs[1])
+    index: Any = writer.values.get(node.inputs[1])
     if isinstance(index, Given) and entries.ndim == 2:
         index = declare_indices(writer, node.inputs[1], index, len(entries))
     index = Whole(index) if isinstance(index, Codes) else index

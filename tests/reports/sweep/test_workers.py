@@ -171,6 +171,7 @@ def test_a_worker_that_is_killed_loses_nothing(tmp_path, monkeypatch, small_stor
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_leaves_no_process_and_goes_on(tmp_path, study, small_store):
     path = tmp_path / "s.db"
     sweep = Started(study, "--store", path, "--workers", 2)
