@@ -1,6 +1,6 @@
 """The page of the study: tables, figures, and what follows from them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reports.charts import Lines, Mark, Scale, Series
@@ -12,8 +12,8 @@ BAND = 0.15
 GOAL = 0.01
 """Loss against the float network that the cheapest design may have."""
 
-LEAST_SHARE = 0.1
-"""Of the float network's accuracy: where plain rounding keeps less, gains are no comparison between remedies."""
+LEAST_SHARE = 0.25
+"""Of the float network's accuracy, that a remedy or plain rounding must keep for a comparison to mean anything."""
 
 
 def render(results: Mapping[str, Any]) -> str:
@@ -76,7 +76,7 @@ def _section(results: Mapping[str, Any], network: str) -> Iterator[str]:
     )
     yield ""
     table = []
-    for method in dict.fromkeys(row["method"] for row in sorted(rows, key=lambda row: row["method"] != "nothing")):
+    for method in _methods(rows):
         mine = {row["bits"]: row for row in rows if row["method"] == method}
         cells = [_cell(mine[bits]) if bits in mine else "" for bits in widths]
         four = mine.get(4)
@@ -86,6 +86,11 @@ def _section(results: Mapping[str, Any], network: str) -> Iterator[str]:
     header = ("remedy", *(f"W{bits}" for bits in widths), "cycles", "energy", "weight bytes")
     yield from markdown_table(header, table)
     yield ""
+
+
+def _methods(rows: Sequence[Row]) -> list[str]:
+    """Return all remedies, none first, then by name."""
+    return sorted({row["method"] for row in rows}, key=lambda method: (method != "nothing", method.lower()))
 
 
 def _cell(row: Row) -> str:
@@ -104,9 +109,21 @@ def findings(results: Mapping[str, Any]) -> list[str]:
 
 def _helps(results: Mapping[str, Any]) -> Iterator[str]:
     """Say of each remedy how often it decidedly helps or hurts where there is something to lose."""
-    methods = dict.fromkeys(row["method"] for row in results["rows"] if row["method"] != "nothing")
-    for method in methods:
-        mine = [row for row in results["rows"] if row["method"] == method and row["bits"] in (3, 4, 5, 6)]
+    yield (
+        "Cases (network, width) where neither a remedy nor plain rounding keeps a quarter of the float accuracy are "
+        "no comparison and are left out of the counts that follow."
+    )
+    networks = results["setting"]["networks"]
+    for method in _methods(results["rows"])[1:]:
+        mine = [
+            row
+            for row in results["rows"]
+            if row["method"] == method
+            and max(row["accuracy"], row["accuracy"] - row["gain"][0])
+            >= LEAST_SHARE * networks[row["network"]]["float"]
+        ]
+        if not mine:
+            continue
         better = sum(row["gain"][0] > DEVIATIONS * row["gain"][1] for row in mine)
         worse = sum(-row["gain"][0] > DEVIATIONS * row["gain"][1] for row in mine)
         energy = [row["energy_pj_over_plain"] for row in mine]

@@ -57,7 +57,7 @@ def method_of(row: Row) -> str:
 
 def rows_of(found: Designs) -> Iterator[dict[str, Any]]:
     """Yield every design with its gain over plain rounding at its width, and its costs over that and over 8 bits."""
-    for row in found.rows:
+    for row in sorted(found.rows, key=_order):
         f = row.factors
         base = {k: v for k, v in f.items() if k not in METHODS}
         plain, wide = found.find(base), found.find({**base, "weight_bits": 8})
@@ -71,6 +71,10 @@ def rows_of(found: Designs) -> Iterator[dict[str, Any]]:
             | {f"{name}_over_plain": _cost(row, name) / _cost(plain, name) for name in COSTS}
             | {f"{name}_over_8bit": _cost(row, name) / _cost(wide, name) for name in COSTS}
         )
+
+
+def _order(row: Row) -> tuple[str, str, int]:
+    return row.factors["network"], method_of(row), row.factors["weight_bits"]
 
 
 def _cost(row: Row, name: str) -> float:
