@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from accelsim.program import NUMERICS_VERSION
 from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions
@@ -363,6 +365,7 @@ def _executor(how: How) -> Iterator[Executor]:
 def _start() -> None:
     """Prepare a worker: it ends when whoever started it says so, or is gone; not by the keyboard."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a worker that is ended leaves behind
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
