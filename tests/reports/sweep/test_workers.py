@@ -26,7 +26,7 @@ from reports.sweep.sweep import TRIES, How, run_sweep
 
 ROOT = Path(__file__).parents[3]
 MARK = "ACCELSIM_TEST_MARK"
-SLOWER = SMALL | {"bit_exact_images": 4, "recipes": [{"weight_bits": [3, 4, 5, 6, 8], "ocs": [None, "fill", 0.05]}]}
+SLOWER = SMALL | {"bit_exact_images": 1, "recipes": [{"weight_bits": [3, 4, 5, 6, 8], "ocs": [None, "fill", 0.05]}]}
 
 
 @pytest.fixture
