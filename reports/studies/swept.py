@@ -136,6 +136,7 @@ def regenerate_swept(
 
     def run(args: argparse.Namespace) -> dict[str, Any]:
         found = collect(args)
+        found["setting"]["command"] = f"{parser.prog} --data DIR"
         args.out.mkdir(parents=True, exist_ok=True)
         write_figures(charts(found), args.out)
         return found

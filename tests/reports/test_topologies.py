@@ -120,7 +120,7 @@ def test_a_technology_moves_to_other_nodes_by_either_scaling(net, tmp_path, caps
     assert figures["stillmaker"] < figures["google"]
     status, _, err = printed(capsys, "cost", net, "--technology", "nangate45", "--accelerator", "gemmini-16x16")
     assert status == 2
-    assert "give --node 45 to price it there, or --scaling to move it" in err
+    assert "give --node 45 (node_nm in a study) to price it there, or --scaling to move it" in err
 
 
 @pytest.mark.parametrize("bits", [2, 3, 5, 8])

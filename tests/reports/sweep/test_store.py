@@ -16,7 +16,6 @@ from sweeps import contents
 from reports.sweep.export import export_store
 from reports.sweep.store import VERSION, Accuracy, NetworkRow, Row, Store
 
-sealed = pytest.mark.skipif(VERSION < 2, reason="stores of version 1 have no seals")
 ROOT = Path(__file__).parents[3]
 ODD = 'a "quoted", comma\nand line – ☃'
 
@@ -107,7 +106,6 @@ def test_all_of_an_addition_or_nothing(tmp_path):
 # --- merging ---------------------------------------------------------------------------------------------------------
 
 
-@sealed
 def test_overlapping_stores_merge(tmp_path):
     first, second = filled(tmp_path / "a.db", range(12)), filled(tmp_path / "b.db", range(8, 20))
     before = contents(second)
@@ -140,7 +138,6 @@ def test_a_merge_takes_all_or_nothing(tmp_path):
     assert contents(first) == before
 
 
-@sealed
 def test_a_damaged_store_is_not_merged(tmp_path):
     first, second = filled(tmp_path / "a.db", range(3)), filled(tmp_path / "b.db", range(3, 40))
     before = contents(first)
@@ -171,7 +168,6 @@ def _other_database(path: Path) -> None:
     ids=["folder", "other database", "text", "header alone", "link to itself"],
 )  # fmt: skip
 @pytest.mark.parametrize("create", [False, True])
-@sealed
 def test_what_is_no_store(tmp_path, make, words, create):
     path = tmp_path / "s.db"
     make(path)
@@ -206,7 +202,6 @@ def test_stores_of_other_versions(copied: Callable[[str], Path], version, create
 
 
 @pytest.mark.parametrize("table", ["points", "networks", "accuracies"])
-@sealed
 def test_missing_tables(copied: Callable[[str], Path], table):
     path = copied("s.db")
     with sqlite3.connect(path) as db:
@@ -217,7 +212,6 @@ def test_missing_tables(copied: Callable[[str], Path], table):
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.1, 0.5, 0.9, 0.999])
-@sealed
 def test_truncated_stores(copied: Callable[[str], Path], small_store: Path, share):
     path = copied("s.db")
     whole = path.read_bytes()
@@ -230,7 +224,6 @@ def test_truncated_stores(copied: Callable[[str], Path], small_store: Path, shar
         assert share > 0.99
 
 
-@sealed
 def test_flipped_bytes_are_never_misread(copied: Callable[[str], Path], small_store: Path, rng: np.random.Generator):
     expected, whole = contents(small_store), small_store.read_bytes()
     path, lines = copied("s.db"), 0
@@ -261,7 +254,6 @@ def _is_line(error: ValueError, path: Path) -> bool:
         (b'"network":"digits"', b'"network":"digitz"'),
     ],
 )  # fmt: skip
-@sealed
 def test_one_digit_of_the_text_changed_is_noticed(copied: Callable[[str], Path], old, new):
     path = copied("s.db")
     _swap(path, old, new)
@@ -321,7 +313,6 @@ def test_a_disk_that_is_really_full(mounted):
         assert [item.digest for item in store.rows()] == [row(place).digest for place in range(stored)]
 
 
-@sealed
 def test_a_read_only_folder_is_read_and_not_written(mounted):
     path = filled(mounted / "s.db", range(10))
     expected = contents(path)
