@@ -69,6 +69,15 @@ def _vision(name: str, side: int) -> Net:
     return Net(zoo_workload(name).build, (3, side, side))
 
 
+def _vit() -> nn.Module:
+    """Return ViT-B/16 with a random head: torchvision starts it at zero, and a network of zeros proves nothing."""
+    net = zoo_workload("vit_b_16").build()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        nn.init.normal_(net.heads.head.weight, std=0.05)
+    return net
+
+
 def _small_vgg() -> nn.Module:
     """Return VGG16-BN whose classifier reads one pixel: it was made for maps of 7 x 7 and 124 million weights."""
     net = zoo_workload("vgg16_bn").build()
@@ -125,7 +134,7 @@ FULL: dict[str, Callable[[], Net]] = {
     "vgg16_bn": lambda: _vision("vgg16_bn", 224),
     "word_lstm": lambda: Net(lambda: WordLSTM(10_000), (35,), words=10_000),
     "efficientnet_b0": lambda: _vision("efficientnet_b0", 224),
-    "vit_b_16": lambda: _vision("vit_b_16", 224),
+    "vit_b_16": lambda: Net(_vit, (3, 224, 224)),
     "bert": lambda: _hub(BERT, 32),
     "gpt2": lambda: _hub(GPT2, 32),
 }
