@@ -263,12 +263,14 @@ class Builder:
         return self.emit(Reshape(name=name, inputs=(source,), output=name, shape=shape))
 
     def on_grid(self, value: Value, grid: Grid, name: str) -> Value:
-        """Return a value on another grid, requantizing where it is not on it already."""
+        """Return a value on another grid, requantizing where it is not on it already; one name is one value and grid."""
         have = value.on
         same = have.one_scale == grid.one_scale and have.one_zero_point == grid.one_zero_point
         source = self.tensors[value.name]
         if same and grid.low <= source.low and source.high <= grid.high and have.bits <= grid.bits:
             return value
+        if name in self.tensors:  # for a reader before
+            return Value(name, grid, value.layout)
         self.code_tensor(name, source.shape, grid)
         self.emit(
             Requantize(
