@@ -263,7 +263,7 @@ class Builder:
         return self.emit(Reshape(name=name, inputs=(source,), output=name, shape=shape))
 
     def on_grid(self, value: Value, grid: Grid, name: str) -> Value:
-        """Return a value on another grid, requantizing where it is not on it already; one name is one value and grid."""
+        """Return a value on another grid, requantizing where it is not on it; a name is of one value and grid."""
         have = value.on
         same = have.one_scale == grid.one_scale and have.one_zero_point == grid.one_zero_point
         source = self.tensors[value.name]

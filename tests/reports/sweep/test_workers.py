@@ -36,6 +36,11 @@ def study(tmp_path: Path) -> Path:
     return path
 
 
+def _listen() -> None:
+    """Hear the keyboard's interrupt even where the tests run behind a shell that ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Started:
     """A sweep in processes of its own, all of which bear a mark by which they are found."""
 
@@ -45,6 +50,7 @@ class Started:
             [sys.executable, "-m", "reports.cli", "sweep", *map(str, arguments)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True,
             env=dict(os.environ) | {MARK: self.mark},
+            preexec_fn=_listen,
         )  # fmt: skip
 
     def alive(self) -> list[int]:
