@@ -144,6 +144,12 @@ def regenerate_swept(
     return regenerate(parser, argv, run, render)
 
 
+def figure(row: Row, name: str) -> float:
+    """Return a figure of a point, its total where it has parts."""
+    value = row.figures[name]
+    return float(value["total"] if isinstance(value, dict) else value)
+
+
 def accuracy_of(row: Row) -> dict[str, Any]:
     """Return what a table says of a design's accuracy."""
     names = ("accuracy", "standard_error", "difference", "difference_standard_error", "bit_exact", "bit_exact_images")

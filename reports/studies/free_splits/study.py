@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.studies.common import Difference
-from reports.studies.swept import Designs, accuracy_of, designs, setting_of
+from reports.studies.swept import Designs, accuracy_of, designs, figure, setting_of
 from reports.sweep.store import Row
 
 STUDY = Path(__file__).parent / "free_splits.yaml"
@@ -33,7 +33,7 @@ def rows_of(found: Designs) -> Iterator[dict[str, Any]]:
             "ocs": f.get("ocs"),
         }
         record |= accuracy_of(row) | {"splits": sum(row.layers["splits"])}
-        record |= {name: _cost(row, name) / _cost(plain, name) for name in COSTS}
+        record |= {name: figure(row, name) / figure(plain, name) for name in COSTS}
         record["gain"], record["gain_error"] = _pair(found.difference(row, plain))
         if f.get("ocs") == "fill":
             for other in found.matching({k: v for k, v in f.items() if k != "ocs"}).rows:
@@ -46,11 +46,6 @@ def rows_of(found: Designs) -> Iterator[dict[str, Any]]:
 def _order(row: Row) -> tuple[Any, ...]:
     f = row.factors
     return f["network"], f.get("clip") or "", f["weight_bits"], f["array.rows"], str(f.get("ocs") or "")
-
-
-def _cost(row: Row, name: str) -> float:
-    value = row.figures[name]
-    return float(value["total"] if isinstance(value, dict) else value)
 
 
 def _pair(difference: Difference) -> tuple[float, float]:

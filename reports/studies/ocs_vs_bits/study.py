@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.studies.common import DEVIATIONS
-from reports.studies.swept import Designs, accuracy_of, designs, setting_of
+from reports.studies.swept import Designs, accuracy_of, designs, figure, setting_of
 from reports.sweep.store import Row
 
 HERE = Path(__file__).parent
@@ -88,12 +88,6 @@ def matching_ratio(accuracy: Sequence[Mapping[str, Any]], case: Mapping[str, Any
 
 
 # --- cost ------------------------------------------------------------------------------------------------------------
-
-
-def figure(row: Row, name: str) -> float:
-    """Return a figure of a point, its total where it has parts."""
-    value = row.figures[name]
-    return float(value["total"] if isinstance(value, dict) else value)
 
 
 def ratios(priced: Designs) -> list[float]:

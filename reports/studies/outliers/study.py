@@ -8,7 +8,7 @@ from typing import Any
 
 from reports.studies.common import Difference
 from reports.studies.outliers.mixed import mixed_recipe
-from reports.studies.swept import Designs, accuracy_of, measured, setting_of
+from reports.studies.swept import Designs, accuracy_of, figure, measured, setting_of
 from reports.sweep.store import Row
 from reports.sweep.study import Point, Study, read_study
 from reports.task import TaskOptions, load_task
@@ -68,18 +68,13 @@ def rows_of(found: Designs) -> Iterator[dict[str, Any]]:
             {"network": f["network"], "bits": f["weight_bits"], "method": method_of(row)}
             | accuracy_of(row)
             | {"gain": _pair(gain), "minus_8bit": _pair(loss)}
-            | {f"{name}_over_plain": _cost(row, name) / _cost(plain, name) for name in COSTS}
-            | {f"{name}_over_8bit": _cost(row, name) / _cost(wide, name) for name in COSTS}
+            | {f"{name}_over_plain": figure(row, name) / figure(plain, name) for name in COSTS}
+            | {f"{name}_over_8bit": figure(row, name) / figure(wide, name) for name in COSTS}
         )
 
 
 def _order(row: Row) -> tuple[str, str, int]:
     return row.factors["network"], method_of(row), row.factors["weight_bits"]
-
-
-def _cost(row: Row, name: str) -> float:
-    value = row.figures[name]
-    return float(value["total"] if isinstance(value, dict) else value)
 
 
 def _pair(difference: Difference) -> list[float]:
