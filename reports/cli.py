@@ -174,41 +174,31 @@ def _export(args: argparse.Namespace) -> int:
 def _sweep(args: argparse.Namespace) -> int:
     _check_outputs(args.json)
     record = sweep_command.sweep(args)
-    _write_json(args.json, record)
-    _say(sweep_command.sweep_text(record))
-    return FAILED if record["failures"] else 0
+    return _concluded(args, record, sweep_command.sweep_text(record), passed=not record["failures"])
 
 
 def _merge(args: argparse.Namespace) -> int:
     _check_outputs(args.json)
     record = sweep_command.merge(args)
-    _write_json(args.json, record)
-    _say(sweep_command.merge_text(record))
-    return 0
+    return _concluded(args, record, sweep_command.merge_text(record))
 
 
 def _report(args: argparse.Namespace) -> int:
     _check_outputs(args.json, args.html)
     record = report_command.report(args)
-    _write_json(args.json, record)
-    _say(report_command.report_text(record))
-    return 0
+    return _concluded(args, record, report_command.report_text(record))
 
 
 def _export_store(args: argparse.Namespace) -> int:
     _check_outputs(args.json, args.file)
     record = sweep_command.export(args)
-    _write_json(args.json, record)
-    _say(f"{record['file']}: {record['points']} points")
-    return 0
+    return _concluded(args, record, f"{record['file']}: {record['points']} points")
 
 
 def _search(args: argparse.Namespace) -> int:
     _check_outputs(args.json)
     record, text, sound = search_command.run(args)
-    _write_json(args.json, record)
-    _say(text)
-    return 0 if sound else FAILED
+    return _concluded(args, record, text, passed=sound)
 
 
 def _published(args: argparse.Namespace) -> int:
@@ -262,6 +252,13 @@ def _write(path: Path, text: str) -> None:
     from accelsim.store import write_atomically
 
     write_atomically(path, text.encode())
+
+
+def _concluded(args: argparse.Namespace, record: Any, text: str, *, passed: bool = True) -> int:
+    """Write a command's record, say it in words, and return the exit status."""
+    _write_json(args.json, record)
+    _say(text)
+    return 0 if passed else FAILED
 
 
 def _say(text: str) -> None:

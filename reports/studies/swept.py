@@ -30,20 +30,9 @@ class Designs:
     rows: tuple[Row, ...]
     tallies: Mapping[str, NDArray[np.float64]]
 
-    def where(self, **conditions: Any) -> "Designs":
-        """Return the points whose factors fulfil conditions; ``array_rows`` stands for ``array.rows``."""
-        return self.matching({_DOTTED.get(name, name): value for name, value in conditions.items()})
-
     def matching(self, conditions: Mapping[str, Any]) -> "Designs":
         """Return the points whose factors fulfil conditions as a study's `skip` states them."""
         return Designs(tuple(row for row in self.rows if matches(conditions, row.factors)), self.tallies)
-
-    def one(self, **conditions: Any) -> Row | None:
-        """Return the point that fulfils conditions, ``None`` where there is none."""
-        found = self.where(**conditions).rows
-        if len(found) > 1:
-            raise ValueError(f"{len(found)} designs fulfil {conditions}; say more")
-        return found[0] if found else None
 
     def values(self, factor: str) -> list[Any]:
         """Return a factor's values in order of size, ``None`` first."""
@@ -66,17 +55,6 @@ class Designs:
         return Difference(
             metric.value(mine) - metric.value(other), metric.paired_error(mine, other), metric.higher_is_better
         )
-
-
-_DOTTED = {
-    "array_rows": "array.rows",
-    "array_cols": "array.cols",
-    "array_dataflow": "array.dataflow",
-    "pe_type": "pe.type",
-    "acc_bits": "accumulator.bits",
-    "psum_bits": "accumulator.psum_bits",
-    "overflow": "accumulator.overflow",
-}
 
 
 def swept_parser(name: str) -> argparse.ArgumentParser:

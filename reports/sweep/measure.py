@@ -132,6 +132,7 @@ def measure(unit: Unit) -> Outcome:
 def _priced(unit: Unit) -> Outcome:
     """Price all points of a unit from shapes and widths alone."""
     rows = []
+    plain = max(1, _weights(_shapes(unit.task, Recipe())))
     for digest, point in unit.points:
         try:
             recipe = _shape_recipe(unit.task, unit.options, point.machine.accelerator)
@@ -139,8 +140,7 @@ def _priced(unit: Unit) -> Outcome:
         except (ValueError, OverflowError) as error:
             rows.append(_refused(unit, digest, point, error))
             continue
-        grown = _weights(program) / max(1, _weights(_shapes(unit.task, Recipe())))
-        rows.append(_row(unit, _Priced(program, recipe.label(), grown), None, digest, point))
+        rows.append(_row(unit, _Priced(program, recipe.label(), _weights(program) / plain), None, digest, point))
     return _outcome(unit, tuple(rows), ())
 
 

@@ -1,5 +1,6 @@
 """One captured network and one finished run, shared by the tests of reports."""
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from quant.recipe import Recipe
 from reports.run import Engine, Machinery, RunOptions, run_task
 from reports.task import Task, TaskOptions, load_task
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 DIGITS = TaskOptions(network="digits", images=96, calib=64)
 
 
@@ -50,3 +52,12 @@ def overflowing(digits: Task) -> dict[str, Any]:
     return run_task(
         digits, RunOptions(task=DIGITS, recipe=asked.recipe, machinery=Machinery(accelerator=machine))
     ).to_json()
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    """A Chromium, where there is one."""
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("no Chromium here: the page is not opened in a browser")
+    return found

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from html import escape, unescape
 from pathlib import Path
@@ -10,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from reports.html import render_report
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 WIDTHS = (1280, 800, 400)
 
@@ -29,14 +26,6 @@ parent.document.getElementById('probe' + innerWidth).textContent = JSON.stringif
   page: getComputedStyle(document.body).backgroundColor,
 });
 </script></body>"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip("no Chromium here: the page is not opened in a browser")
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -144,7 +144,7 @@ def _cases(accuracy: Sequence[Mapping[str, Any]]) -> set[tuple[Any, ...]]:
 
 
 def _costs(priced: Designs, network: str, bits: int, ratio: float) -> Iterator[list[Any]]:
-    for row in priced.where(network=network, weight_bits=bits, ocs=ratio).rows:
+    for row in priced.matching({"network": network, "weight_bits": bits, "ocs": ratio}).rows:
         following = priced.find({**row.factors, "weight_bits": bits + 1, "ocs": None})
         if following is None:
             continue

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from html import escape, unescape
 
@@ -11,8 +10,6 @@ import pytest
 from reports.page.designs import load
 from reports.page.render import render_page
 from reports.page.versus import compare_designs
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 WIDTHS = (1280, 390)
 
@@ -52,14 +49,6 @@ const wait = () => new Promise(done => setTimeout(done, 250));
   parent.document.getElementById('probe' + innerWidth).textContent = JSON.stringify(found);
 })();
 </script></body>"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip("no Chromium here: the page is not opened in a browser")
-    return found
 
 
 @pytest.fixture(scope="module")
