@@ -8,12 +8,14 @@ narrower, so each has finer steps. That holds for affine scales; symmetric ones 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import ThreadpoolController
 
 from quant.graph import Graph, Node, replace_node
 from quant.remarks import UNCLUSTERED
@@ -69,6 +71,11 @@ class Branch:
     splits: int = 0
 
 
+@cache
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
 def boundaries(values: NDArray[Any], seed: int = 0) -> tuple[float, float]:
     """Return the two midpoints between three neighbouring cluster centres.
 
@@ -84,7 +91,8 @@ def boundaries(values: NDArray[Any], seed: int = 0) -> tuple[float, float]:
             ordered = ordered[np.linspace(0, ordered.size - 1, MOST_CLUSTERED).round().astype(np.int64)]
         unit = float(np.abs(ordered).max())
         means = KMeans(3, init="k-means++", n_init=1, random_state=seed)
-        with warnings.catch_warnings():
+        # One thread: several add in an order of the machine's, and on a busy one wait for each other ten times as long.
+        with warnings.catch_warnings(), _threads().limit(limits=1):
             # Values that differ by less than k-means resolves share a centre; equal boundaries are dealt with.
             warnings.simplefilter("ignore", ConvergenceWarning)
             centres = np.sort(means.fit((ordered / unit)[:, None]).cluster_centers_.ravel()) * unit
