@@ -3,7 +3,7 @@
     result = simulate(program, accelerator, prices)
     ert, art = price_tables(result, accelerator, prices)
     table = accelsim.technology.accelergy.parse(("ert", ert), ("art", art))
-    table.price_pj("pe", "mac", (8, 8, 24))
+    table.price_pj("pe", "compute", (8, 8, 24))
 
 Tables of other tools become a technology by `accelsim.technology.from_tables`, which takes their levels and keeps the
 shape in the widths of one of ours; `accelsim.technology.accelergy.load` reads them from files.
@@ -47,9 +47,12 @@ def price_tables(result: Result, accelerator: Accelerator, prices: Technology, v
     return export_ert(energies, counts, version), export_art(areas, counts, version)
 
 
+_ACTIONS = {("pe", "mac"): "compute", ("leakage", "cycle"): "leak"}
+
+
 def table_key(event: Event) -> PriceKey:
-    """Return the (component, action, bits) of an event in the tables; what a cycle costs is Accelergy's ``leak``."""
-    action = "leak" if event.component == "leakage" else event.action
+    """Return the (component, action, bits) of an event in the tables, in Accelergy's words where it has one."""
+    action = _ACTIONS.get((event.component, event.action), event.action)
     bits: Bits = event.bits if len(event.bits) > 1 else (event.bits[0] if event.bits else None)
     return event.component, action, bits
 

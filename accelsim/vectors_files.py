@@ -6,6 +6,7 @@ A folder of vectors appears whole or not at all: it is written under another nam
 import io
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,14 @@ def check_folder(out_dir: str | Path) -> None:
             raise ValueError(f"output folder {folder} is not empty; give a new or empty one, nothing is overwritten")
     elif folder.exists() or folder.is_symlink():
         raise ValueError(f"output folder {folder} is a file; give a new or empty folder")
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+    try:
+        with tempfile.TemporaryDirectory(dir=there):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"output folder {folder} cannot be made in {there} ({error.strerror}); give one elsewhere"
+        ) from None
 
 
 def write_vectors(vectors: "Vectors", out_dir: str | Path, origin: str = "one matrix product") -> None:

@@ -90,6 +90,7 @@ class Builder:
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
         self.values: dict[str, Value] = {}
+        self.moves: dict[str, tuple[int, ...]] = {}
         self.layers: list[LayerInfo] = []
         self.never_negative = nonnegative(graph, stats)
         self.wide = wide_tensors(graph)
@@ -247,6 +248,8 @@ class Builder:
         axes = tuple(value.layout.index(axis) for axis in layout)
         source = self.tensors[value.name]
         name = f"{value.name}.as{''.join(map(str, layout))}"
+        if self.moves.setdefault(name, axes) != axes:  # one tensor, read in two layouts, moves in two ways
+            name = f"{name}.by{''.join(map(str, axes))}"
         if name not in self.tensors:
             self.tensors[name] = replace(source, name=name, shape=tuple(source.shape[axis] for axis in axes))
             self.emit(Transpose(name=f"{name}.transpose", inputs=(value.name,), output=name, axes=axes))

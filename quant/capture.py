@@ -5,10 +5,13 @@ that is checked on the example. Layers keep their module's path as name. Whateve
 evaluated and stored. All operations that the graph cannot hold are reported in one error.
 """
 
+import contextlib
+import io
+import logging
 import operator
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +21,13 @@ from torch import fx
 from quant.capture_axes import Dim, Value, stored
 from quant.capture_build import Builder, UnsupportedError
 from quant.capture_fuse import fuse
+from quant.capture_maps import PLACES
 from quant.capture_ops import HANDLERS
 from quant.capture_sequence import Missing
+from quant.capture_spell import spelled_out
 from quant.capture_views import VIEWS, Stack, joined
 from quant.graph import Graph, Input, prune
+from quant.graph_hoist import hoist
 from quant.run import run
 
 Example = torch.Tensor | np.ndarray | Sequence[torch.Tensor | np.ndarray] | Mapping[str, torch.Tensor | np.ndarray]
@@ -103,8 +109,7 @@ def _export(
         return torch.empty(batch, *x.shape[1:], dtype=x.dtype)  # never read: the trace runs on shapes only
 
     wide = tuple(widened(x) for x in given[0]), {key: widened(x) for key, x in given[1].items()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own deprecations and notes about attributes set while tracing
+    with _quiet():
         try:
             program = torch.export.export(module, wide[0], kwargs=wide[1], strict=False)
         except Exception as error:
@@ -114,7 +119,21 @@ def _export(
             ) from error
         if not all(_pure(node) for node in program.graph.nodes):
             program = program.run_decompositions({})
+        program = spelled_out(program)
     return program
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's own deprecations, notes and dumps of half-traced graphs from the user's terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _pure(node: fx.Node) -> bool:
@@ -186,7 +205,7 @@ class _Capture:
         if self.troubles:
             raise ValueError(f"{self.name}: {self._report()}")
         graph = Graph(self.name, self.inputs, tuple(self.builder.nodes), tuple(outputs))
-        return fuse(prune(graph)).check()
+        return fuse(hoist(prune(graph))).check()
 
     def _report(self) -> str:
         places: dict[tuple[str, str], list[str]] = {}
@@ -244,19 +263,31 @@ class _Capture:
         path = self._module_path(node)
         try:
             if op not in HANDLERS:
-                raise UnsupportedError("")
+                raise UnsupportedError(self._why(node))
             self._check_type(node, op)
             if any(isinstance(self.values[n], Missing) for n in node.all_input_nodes):
-                raise UnsupportedError("it reads an LSTM's cell state")
+                raise UnsupportedError(
+                    "it reads an LSTM's cell state, or the places of maxima, which the graph has not"
+                )
             self.builder.path, self.builder.weight_name = path, self._weight_name(node)
             return HANDLERS[op](self.builder, self._bind(node))
         except UnsupportedError as error:
             self.troubles[f"{op}", path, str(error)] += 1
             return _Broken()
 
+    def _why(self, node: fx.Node) -> str:
+        """Return what can be said about an unknown operation on indices; nothing about others."""
+        dtypes = {getattr(n.meta.get("val"), "dtype", torch.float32) for n in node.all_input_nodes}
+        if any(dtype.is_floating_point for dtype in dtypes):
+            return ""
+        return (
+            "it computes masks or positions from indices while it runs; give these as constants, such as position_ids"
+        )
+
     def _check_type(self, node: fx.Node, op: str) -> None:
         metas = node.meta.get("val")
-        for meta in metas if isinstance(metas, tuple | list) else (metas,):
+        first = metas[:1] if isinstance(metas, tuple | list) and op in PLACES else metas
+        for meta in first if isinstance(first, tuple | list) else (first,):
             dtype = getattr(meta, "dtype", torch.float32)
             if dtype != torch.float32 and (op not in VIEWS or dtype.is_floating_point):
                 raise UnsupportedError(f"it computes in {str(dtype).removeprefix('torch.')}, not float32")

@@ -2,8 +2,8 @@
 
 Contract: graph in, graph out, float function unchanged up to rounding. What is recognized: padding with zeros before a
 convolution; rotary position embedding (the half-split form); functions of one tensor (GELU, SiLU, h-swish ...) written
-as products and sums, known by their values; root-mean-square norms; attention written as two products around a softmax.
-What a pattern leaves unread is pruned.
+as products and sums, known by their values; root-mean-square, unit and layer norms; attention written as two products
+around a softmax. What a pattern leaves unread is pruned.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from quant.capture_sequence import mask_params
 from quant.graph import UNARY, Graph, Input, Node, prune, replace_node
 from quant.run import run
 
-Match = Callable[[Graph, Node], Node | None]
+Match = Callable[[Graph, Node], Node | tuple[Node, ...] | None]
 
 _GRID = np.concatenate([np.linspace(-9.0, 9.0, 721), np.linspace(-0.5, 0.5, 41)]).astype(np.float32)[:, None]
 """Arguments at which functions are compared; the two GELUs differ by 5e-4 here."""
@@ -34,11 +34,15 @@ _KNOWN: tuple[tuple[str, dict[str, str]], ...] = (
 
 def fuse(graph: Graph) -> Graph:
     """Return the graph with all patterns recognized."""
-    for match in (_padded_conv, _rms_norm, _weighted_norm, _rotary, _attention, _known_function):
+    matches: tuple[Match, ...] = (
+        _padded_conv, _layer_norm, _rms_norm, _weighted_norm, _rotary, _attention, _known_function,
+    )  # fmt: skip
+    for match in matches:
         for node in graph.nodes:
             found = match(graph, node)
             if found is not None:
-                graph = replace_node(graph, node.name, *_needed(graph, found, node))
+                nodes = found if isinstance(found, tuple) else _needed(graph, found, node)
+                graph = replace_node(graph, node.name, *nodes)
         graph = prune(graph)
     return graph
 
@@ -122,25 +126,87 @@ def _recognized(graph: Graph, node: Node, cone: dict[str, Node], tensor: str) ->
 
 
 def _rms_norm(graph: Graph, node: Node) -> Node | None:
-    """Recognize x * rsqrt(mean(x^2) + eps) along the last axis."""
-    if node.op != "mul":
-        return None
-    for x, other in (node.inputs, node.inputs[::-1]):
-        root = graph.producer(other)
-        if root is not None and root.op == "reciprocal":
-            root = graph.producer(root.inputs[0])
-            wanted = "sqrt"
-        else:
-            wanted = "rsqrt"
-        shift = graph.producer(root.inputs[0]) if root is not None and root.op == wanted else None
-        numbers = _scalar(shift)
-        mean = graph.producer(shift.inputs[0]) if shift is not None and numbers is not None else None
-        if mean is None or numbers is None or mean.op != "mean" or numbers[0] != 1.0 or numbers[1] <= 0:
-            continue
-        square = graph.producer(mean.inputs[0])
+    """Recognize x / sqrt(c · mean(x²) + e) along the last axis, whose c is a factor behind the norm."""
+    for x, other in (node.inputs, node.inputs[::-1]) if node.op == "mul" else ():
         last = len(graph.shapes[x]) - 1
-        if square is not None and square.op == "square" and square.inputs == (x,) and mean.attrs["axes"] == (last,):
-            return Node(node.name, "rms_norm", (x,), {"eps": numbers[1], "ndim": 1}, layer=node.layer)
+        found = _inverse_root(graph, other, x)
+        if found is not None and found[0] == last:
+            _, factor, eps = found
+            size = graph.shapes[x][last]
+            params = {} if factor == 1.0 else {"weight": np.full(size, factor**-0.5, np.float32)}
+            return Node(node.name, "rms_norm", (x,), {"eps": eps / factor, "ndim": 1}, params, node.layer)
+    return None
+
+
+LEAST_NORM = 1e-6
+"""Up to here a lower limit of a vector's length does the same as its square under the root."""
+
+
+def _inverse_root(graph: Graph, name: str, x: str) -> tuple[int, float, float] | None:
+    """Return the axis, c and e where a tensor is 1 / sqrt(c · mean(x², axis) + e)."""
+    root, wanted, low = graph.producer(name), "rsqrt", 0.0
+    if root is not None and root.op == "reciprocal":
+        root, wanted = graph.producer(root.inputs[0]), "sqrt"
+        if root is not None and root.op == "clamp" and root.attrs["hi"] == np.inf:
+            low = root.attrs["lo"]
+            root = graph.producer(root.inputs[0])
+    if root is None or root.op != wanted or not 0 <= low <= LEAST_NORM:
+        return None
+    step, factor, eps = graph.producer(root.inputs[0]), 1.0, 0.0
+    while step is not None and (numbers := _scalar(step)) is not None:
+        factor, eps = factor * numbers[0], eps + factor * numbers[1]
+        step = graph.producer(step.inputs[0])
+    if step is None or step.op != "mean" or len(step.attrs["axes"]) != 1 or factor <= 0 or eps < 0:
+        return None
+    if not _squares(graph, step.inputs[0], x):
+        return None
+    return step.attrs["axes"][0], factor, max(eps, low**2, 1e-24)
+
+
+def _squares(graph: Graph, name: str, x: str) -> bool:
+    """Tell whether a tensor holds the squares of x, both moved alike."""
+    node, same = graph.producer(name), graph.producer(x)
+    if node is not None and node.op == "square":
+        return _alike(graph, node.inputs[0], x)
+    moved = node is not None and same is not None and node.op == same.op and node.op in ("reshape", "permute")
+    if not moved or node is None or same is None or dict(node.attrs) != dict(same.attrs):
+        return False
+    return _squares(graph, node.inputs[0], same.inputs[0])
+
+
+def _alike(graph: Graph, name: str, other: str) -> bool:
+    """Tell whether two tensors are one, or differences of the same two tensors."""
+    first, second = graph.producer(name), graph.producer(other)
+    if name == other or first is None or second is None:
+        return name == other
+    return first.op == second.op == "sub" and first.inputs == second.inputs
+
+
+def _layer_norm(graph: Graph, node: Node) -> tuple[Node, ...] | None:
+    """Recognize d / sqrt(c · mean(d²) + e) with d = x - mean(x), along one axis, which is brought last."""
+    for d, other in (node.inputs, node.inputs[::-1]) if node.op == "mul" else ():
+        found, centred = _inverse_root(graph, other, d), graph.producer(d)
+        mean = graph.producer(centred.inputs[1]) if centred is not None and centred.op == "sub" else None
+        if found is None or centred is None or mean is None or mean.op != "mean":
+            continue
+        x, (axis, factor, eps) = centred.inputs[0], found
+        if mean.inputs != (x,) or tuple(mean.attrs["axes"]) != (axis,):
+            continue
+        rank = len(graph.shapes[x])
+        order = (*(i for i in range(rank) if i != axis), axis)
+        size = graph.shapes[x][axis]
+        params = {} if factor == 1.0 else {"weight": np.full(size, factor**-0.5, np.float32)}
+        attrs = {"eps": eps / factor, "ndim": 1}
+        if axis == rank - 1:
+            return (Node(node.name, "layer_norm", (x,), attrs, params, node.layer),)
+        names = [_free_name(graph, node.name, part) for part in ("last", "norm")]
+        return (
+            Node(names[0], "permute", (x,), {"order": order}, layer=node.layer),
+            Node(names[1], "layer_norm", (names[0],), attrs, params, node.layer),
+            Node(
+                node.name, "permute", (names[1],), {"order": tuple(order.index(i) for i in range(rank))}, {}, node.layer
+            ),
+        )
     return None
 
 

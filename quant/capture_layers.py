@@ -12,7 +12,7 @@ import torch
 from quant import capture_axes as ax
 from quant.capture_axes import Value
 from quant.capture_build import Args, Builder, Handler, UnsupportedError, array_of, numbers, tensor_axis, value_of
-from quant.capture_math import times
+from quant.capture_math import pairwise, times
 
 
 def _conv(b: Builder, a: Args) -> Value:
@@ -93,6 +93,11 @@ def _pool(op: str, nd: int) -> Handler:
             attrs["count_include_pad"] = bool(a["count_include_pad"])
             if a.get("divisor_override") is not None:
                 raise UnsupportedError("it overrides the divisor")
+            if attrs["ceil_mode"] and attrs["count_include_pad"] and any(attrs["padding"]):
+                # the padding counts, what ceil_mode adds behind it does not: make it part of the map
+                pads = (0, *attrs["padding"][:nd])
+                name = b.emit("pad", (name,), {"before": pads, "after": pads, "value": 0.0})
+                attrs |= {"padding": (0,) * 2 * nd, "count_include_pad": False}
         return b.result(b.emit(op, (name,), attrs))
 
     return handler
@@ -105,19 +110,6 @@ def window_pool(b: Builder, name: str, kernel: tuple[int, ...], op: str = "avg_p
     attrs: dict[str, Any] = {"kernel": kernel, "stride": kernel, "padding": (0,) * 2 * len(kernel), "ceil_mode": False}
     attrs |= {"dilation": (1,) * len(kernel)} if op == "max_pool" else {"count_include_pad": True}
     return b.emit(op, (name,), attrs)
-
-
-def _adaptive(op: str, nd: int) -> Handler:
-    def handler(b: Builder, a: Args) -> Value:
-        name = b.plain(value_of(a["self"]), nd + 1)
-        wanted = [n if n is not None else s for n, s in zip(a["output_size"], b.shapes[name][1:], strict=True)]
-        for size, out in zip(b.shapes[name][1:], wanted, strict=True):
-            if size % out:
-                raise UnsupportedError(f"its output size {out} does not divide {size}")
-        kernel = tuple(size // out for size, out in zip(b.shapes[name][1:], wanted, strict=True))
-        return b.result(window_pool(b, name, kernel, op))
-
-    return handler
 
 
 def _mean(b: Builder, a: Args) -> Value:
@@ -142,6 +134,23 @@ def _sum(b: Builder, a: Args) -> Value:
     return times(b, _mean(b, a), float(count))
 
 
+def _variance(root: bool) -> Handler:
+    """Return the handler of var or std: the mean of squared distances from the mean, over n - correction."""
+
+    def handler(b: Builder, a: Args) -> Value:
+        x = value_of(a["self"])
+        dims = list(range(x.rank)) if a.get("dim") in (None, []) else a["dim"]
+        count = math.prod(ax.size_of(x.dims[d]) for d in ([dims] if isinstance(dims, int) else dims))
+        less = float(a.get("unbiased", True)) if a.get("correction") is None else float(a["correction"])
+        centre = _mean(b, {"self": x, "dim": dims, "keepdim": True})
+        square = b.unary("square", pairwise(b, "sub", x, centre))
+        mean = _mean(b, {"self": square, "dim": dims, "keepdim": a.get("keepdim")})
+        found = mean if not less else times(b, mean, count / (count - less))
+        return b.unary("sqrt", found) if root else found
+
+    return handler
+
+
 LAYERS: dict[str, Handler] = {
     **dict.fromkeys(("conv1d", "conv2d"), _conv),
     "linear": _linear,
@@ -155,8 +164,8 @@ LAYERS: dict[str, Handler] = {
     "max_pool2d": _pool("max_pool", 2),
     "avg_pool1d": _pool("avg_pool", 1),
     "avg_pool2d": _pool("avg_pool", 2),
-    "adaptive_avg_pool1d": _adaptive("avg_pool", 1),
-    **dict.fromkeys(("adaptive_avg_pool2d", "_adaptive_avg_pool2d"), _adaptive("avg_pool", 2)),
     "mean": _mean,
     "sum": _sum,
+    "var": _variance(False),
+    "std": _variance(True),
 }

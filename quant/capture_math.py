@@ -41,15 +41,60 @@ def _clamp(b: Builder, a: Args) -> Value:
 
 
 def _elu(b: Builder, a: Args) -> Value:
-    if float(a["scale"]) != 1.0 or float(a["input_scale"]) != 1.0:
-        raise UnsupportedError("it is a scaled ELU")
-    return b.unary("elu", value_of(a["self"]), {"alpha": float(a["alpha"])})
+    """Return scale · (max(0, x) + min(0, alpha · (exp(input_scale · x) - 1)))."""
+    scale, inner = float(a["scale"]), float(a["input_scale"])
+    x = value_of(a["self"])
+    found = b.unary("elu", x if inner == 1.0 else times(b, x, inner), {"alpha": float(a["alpha"]) * inner})
+    return found if scale == inner == 1.0 else times(b, found, scale / inner)
+
+
+def _selu(b: Builder, a: Args) -> Value:
+    """Return SELU with the constants of Klambauer et al. 2017."""
+    return times(b, b.unary("elu", value_of(a["self"]), {"alpha": 1.6732632423543772}), 1.0507009873554805)
+
+
+def _celu(b: Builder, a: Args) -> Value:
+    alpha, x = float(a["alpha"]), value_of(a["self"])
+    return (
+        _elu(b, {"self": x, "alpha": 1.0, "scale": 1.0, "input_scale": 1.0})
+        if alpha == 1.0
+        else times(b, b.unary("elu", times(b, x, 1 / alpha), {"alpha": 1.0}), alpha)
+    )
 
 
 def _softplus(b: Builder, a: Args) -> Value:
-    if float(a["beta"]) != 1.0 or float(a["threshold"]) != 20.0:
-        raise UnsupportedError("its beta or threshold is not the default")
-    return b.unary("softplus", value_of(a["self"]))
+    """Return log(1 + exp(beta x)) / beta; beyond any threshold of use the function is the identity anyhow."""
+    beta, x = float(a["beta"]), value_of(a["self"])
+    if float(a["threshold"]) < 15.0:
+        raise UnsupportedError(f"its threshold {float(a['threshold']):g} is below 15")
+    return b.unary("softplus", x) if beta == 1.0 else times(b, b.unary("softplus", times(b, x, beta)), 1 / beta)
+
+
+def _log_sigmoid(b: Builder, a: Args) -> Value:
+    return b.unary("neg", b.unary("softplus", b.unary("neg", value_of(a["self"]))))
+
+
+def _softshrink(b: Builder, a: Args) -> Value:
+    x, reach = value_of(a["self"]), float(a["lambd"])
+    return pairwise(b, "sub", x, b.unary("clamp", x, {"lo": -reach, "hi": reach}))
+
+
+def _hardshrink(b: Builder, a: Args) -> Value:
+    """Return threshold(x) - threshold(-x), both to zero at lambd."""
+    x, limit = value_of(a["self"]), {"threshold": float(a["lambd"]), "value": 0.0}
+    return pairwise(b, "sub", b.unary("threshold", x, limit), b.unary("threshold", b.unary("neg", x), limit))
+
+
+def _rrelu(b: Builder, a: Args) -> Value:
+    return b.unary("leaky_relu", value_of(a["self"]), {"slope": (float(a["lower"]) + float(a["upper"])) / 2})
+
+
+def _log1p(b: Builder, a: Args) -> Value:
+    return b.unary("log", shifted(b, value_of(a["self"]), 1.0, 1.0))
+
+
+def _expm1(b: Builder, a: Args) -> Value:
+    return shifted(b, b.unary("exp", value_of(a["self"])), 1.0, -1.0)
 
 
 def _softmax(b: Builder, a: Args) -> Value:
@@ -64,7 +109,9 @@ def _pow(b: Builder, a: Args) -> Value:
         return b.unary(named[float(exponent)], x)
     if exponent == 3:
         return multiply(b, b.unary("square", x), x)
-    raise UnsupportedError(f"its exponent {exponent} is not one of 3, 2, 0.5, -0.5, -1")
+    if not isinstance(exponent, int | float):
+        raise UnsupportedError("its exponent is computed, or differs from place to place")
+    return x if exponent == 1 else b.unary("pow", x, {"exponent": float(exponent)})
 
 
 def times(b: Builder, x: Value, factor: float) -> Value:
@@ -181,13 +228,22 @@ FUNCTIONS: dict[str, Handler] = {
         name: _function(name)
         for name in (
             "relu", "relu6", "sigmoid", "tanh", "silu", "hardswish", "hardsigmoid", "exp", "log", "neg", "abs", "erf",
-            "sqrt", "rsqrt", "square", "reciprocal", "mish",
+            "sqrt", "rsqrt", "square", "reciprocal", "mish", "sin", "cos",
         )
     },
     "leaky_relu": _function("leaky_relu", slope="negative_slope"),
     "gelu": _function("gelu", approximate="approximate"),
     **dict.fromkeys(("clamp", "hardtanh", "clamp_min", "clamp_max"), _clamp),
     "elu": _elu,
+    "selu": _selu,
+    "celu": _celu,
+    "log_sigmoid": _log_sigmoid,
+    "softshrink": _softshrink,
+    "hardshrink": _hardshrink,
+    "threshold": _function("threshold", threshold="threshold", value="value"),
+    "rrelu": _rrelu,
+    "log1p": _log1p,
+    "expm1": _expm1,
     "softplus": _softplus,
     **dict.fromkeys(("softmax", "_softmax"), _softmax),
     "pow": _pow,

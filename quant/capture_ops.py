@@ -7,9 +7,10 @@ a `Value`, or a tuple of results. It raises UnsupportedError with a reason where
 
 from quant.capture_build import Handler
 from quant.capture_layers import LAYERS
+from quant.capture_maps import MAPS
 from quant.capture_math import FUNCTIONS
 from quant.capture_sequence import SEQUENCES
 from quant.capture_views import VIEWS
 
-HANDLERS: dict[str, Handler] = {**VIEWS, **FUNCTIONS, **LAYERS, **SEQUENCES}
+HANDLERS: dict[str, Handler] = {**VIEWS, **FUNCTIONS, **LAYERS, **MAPS, **SEQUENCES}
 """By the name of torch's operation without overload."""

@@ -26,6 +26,7 @@ from quant.capture_build import (
 )
 from quant.capture_math import MASKED
 from quant.capture_views import Stack
+from quant.graph import Shape
 
 
 class Missing:
@@ -98,13 +99,20 @@ def _attention(b: Builder, a: Args) -> Value:
     (name, slots), (keys, key_slots), (values, value_slots) = (b.frame(x) for x in (q, k, v))
     if len(b.shapes[name]) == 2:
         name, keys, values = (b.reshape(x, (1, *b.shapes[x])) for x in (name, keys, values))
-    if len(b.shapes[name]) != 3 or not slots[:-2] == key_slots[:-2] == value_slots[:-2]:
+    lead = b.shapes[name][:-2]
+    alike = slots[:-2] == key_slots[:-2] == value_slots[:-2] and len(lead) == len(b.shapes[keys]) - 2
+    if not alike or (len(lead) > 1 and not lead == b.shapes[keys][:-2] == b.shapes[values][:-2]):
         raise UnsupportedError("its operands are not [batch, heads, time, features] alike")
+    if len(lead) > 1:  # windows beside the batch: one more kind of heads
+        name, keys, values = (b.reshape(x, (math.prod(lead), *b.shapes[x][-2:])) for x in (name, keys, values))
     heads, time, features = b.shapes[name]
     scale = 1 / math.sqrt(features) if a.get("scale") is None else float(a["scale"])
     shape = (heads, time, b.shapes[keys][1])
-    causal, params = mask_params(_mask_array(b, a.get("attn_mask"), slots), shape, bool(a.get("is_causal")))
+    mask = _mask_array(b, a.get("attn_mask"), slots, lead)
+    causal, params = mask_params(mask, shape, bool(a.get("is_causal")))
     out = b.emit("attention", (name, keys, values), {"causal": causal, "scale": scale}, params)
+    if len(lead) > 1:
+        out = b.reshape(out, (*lead, *b.shapes[out][1:]))
     if len(slots) == 3 and slots[0] is None:
         out = b.reshape(out, b.shapes[out][1:])
     return b.unframe(out, slots)
@@ -121,8 +129,8 @@ def _ungrouped(k: Value, v: Value) -> tuple[Value, Value]:
     return ax.without(k, tails[0]), ax.without(v, tails[1])
 
 
-def _mask_array(b: Builder, mask: Any, slots: Slots) -> np.ndarray | None:
-    """Return a constant mask as additive scores [heads or 1, T or 1, S or 1]."""
+def _mask_array(b: Builder, mask: Any, slots: Slots, lead: Shape) -> np.ndarray | None:
+    """Return a constant mask as additive scores [heads or 1, T or 1, S or 1]; `lead` are the axes heads are made of."""
     if mask is None:
         return None
     if not isinstance(mask, torch.Tensor):
@@ -130,6 +138,8 @@ def _mask_array(b: Builder, mask: Any, slots: Slots) -> np.ndarray | None:
     if mask.dtype == torch.bool:
         mask = torch.where(mask, 0.0, -math.inf)
     array = b.framed_constant(mask.to(torch.float32), slots)
+    if len(lead) > 1 and any(size > 1 for size in array.shape[:-2]):
+        array = np.broadcast_to(array, (*lead, *array.shape[-2:])).reshape(math.prod(lead), *array.shape[-2:])
     return array.reshape((1,) * (3 - array.ndim) + array.shape)
 
 
@@ -166,12 +176,13 @@ def mask_params(
 
 def _matmul(b: Builder, a: Args) -> Value:
     x, y = a["self"], a["mat2"] if "mat2" in a else a["other"]
-    if isinstance(x, Value) and not isinstance(y, Value):
-        if y.ndim != 2:
-            raise UnsupportedError("its constant operand is not a matrix")
+    if isinstance(x, Value) and not isinstance(y, Value) and y.ndim > 1 and y.numel() == y.shape[-1] * y.shape[-2]:
         name, slots = b.frame(x)
         tensor_axis(slots, -1)
-        return b.unframe(b.emit("linear", (name,), {}, {"weight": array_of(y, "weight").T.copy()}), slots)
+        weight = array_of(y.reshape(y.shape[-2:]), "weight").T.copy()
+        return b.unframe(b.emit("linear", (name,), {}, {"weight": weight}), slots)
+    if isinstance(x, Value) != isinstance(y, Value):
+        return _with_matrices(b, x, y)
     x, y = value_of(x), value_of(y)
     rank = max(x.rank, y.rank)
     x, y = (dataclasses.replace(v, dims=((),) * (rank - v.rank) + v.dims) for v in (x, y))
@@ -181,6 +192,18 @@ def _matmul(b: Builder, a: Args) -> Value:
     tensor_axis(slots, -1)
     tensor_axis(slots, -2)
     return b.unframe(b.emit("matmul", (name, other)), slots)
+
+
+def _with_matrices(b: Builder, x: Any, y: Any) -> Value:
+    """Return a product with constant matrices, one for each head, on either side."""
+    computed, constant = (x, y) if isinstance(x, Value) else (y, x)
+    if constant.ndim != computed.rank or computed.rank < 3:
+        raise UnsupportedError(f"its constant operand has {constant.ndim} dimensions")
+    name, slots = b.frame(computed)
+    tensor_axis(slots, -1)
+    tensor_axis(slots, -2)
+    stored = b.constant(b.framed_constant(constant, slots))
+    return b.unframe(b.emit("matmul", (name, stored) if computed is x else (stored, name)), slots)
 
 
 def _addmm(b: Builder, a: Args) -> Value:

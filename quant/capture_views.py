@@ -6,6 +6,7 @@ stored tensor itself where its layout allows.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -224,9 +225,14 @@ def _one_more(x: Any, dim: int) -> Any:
 
 
 def _pad(b: Builder, a: Args) -> Value:
-    if a.get("mode", "constant") != "constant":
-        raise UnsupportedError(f"its mode is {a['mode']}, not constant")
-    x, pads = value_of(a["self"]), [int(p) for p in a["pad"]]
+    x, pads = value_of(a["self"]), [int(p) for p in a.get("pad", a.get("padding"))]
+    mode = a.get("mode", "constant")
+    if mode != "constant":
+        for i in range(len(pads) // 2):
+            dim = x.rank - 1 - i
+            size = ax.size_of(x.dims[dim])
+            x = gather(b, x, dim, _beyond(mode, np.arange(-pads[2 * i], size + pads[2 * i + 1]), size).tolist())
+        return x
     for i in range(len(pads) // 2):
         dim = x.rank - 1 - i
         if min(pads[2 * i : 2 * i + 2]) < 0:
@@ -243,6 +249,17 @@ def _pad(b: Builder, a: Args) -> Value:
     return b.unframe(b.emit("pad", (name,), attrs), slots)
 
 
+def _beyond(mode: str, places: np.ndarray, size: int) -> np.ndarray:
+    """Return what is read at places in front of and behind a line of `size` elements."""
+    if mode == "replicate":
+        return np.clip(places, 0, size - 1)
+    if mode == "circular":
+        return places % size
+    if mode == "reflect":
+        return size - 1 - np.abs(size - 1 - np.abs(places))
+    raise UnsupportedError(f"its mode is {mode}; known are constant, reflect, replicate and circular")
+
+
 def gather(b: Builder, x: Value, dim: int, src: Sequence[int]) -> Value:
     """Return elements src[0], src[1], .. along one torch dimension."""
     name, slots = b.frame(x)
@@ -256,12 +273,32 @@ def _index_select(b: Builder, a: Args) -> Value:
 
 def _index(b: Builder, a: Args) -> Value:
     given = [(dim, index) for dim, index in enumerate(a["indices"]) if index is not None]
-    if len(given) != 1 or not isinstance(given[0][1], torch.Tensor) or given[0][1].ndim != 1:
-        raise UnsupportedError("it indexes by more than one list")
-    dim, index = given[0]
     x = value_of(a["self"])
-    places = index.nonzero().flatten() if index.dtype == torch.bool else index % ax.size_of(x.dims[dim])
-    return gather(b, x, dim, places.tolist())
+    if not given or not all(isinstance(index, torch.Tensor) for _, index in given):
+        raise UnsupportedError("its indices are computed, not constant")
+    dims = [dim for dim, _ in given]
+    if any(BATCH in x.dims[dim] for dim in dims) or dims != list(range(dims[0], dims[0] + len(dims))):
+        raise UnsupportedError("it indexes along the batch, or along dimensions that are not next to each other")
+    if any(index.dtype == torch.bool for _, index in given):
+        if len(given) != 1 or given[0][1].ndim != 1:
+            raise UnsupportedError("its mask has more than one dimension")
+        return gather(b, x, dims[0], given[0][1].nonzero().flatten().tolist())
+    sizes = [ax.size_of(x.dims[dim]) for dim in dims]
+    lists = torch.broadcast_tensors(*(index % size for (_, index), size in zip(given, sizes, strict=True)))
+    flat = np.ravel_multi_index([part.numpy() for part in lists], sizes)
+    return _places(b, x, dims, flat)
+
+
+def _places(b: Builder, x: Value, dims: Sequence[int], places: np.ndarray) -> Value:
+    """Return elements by their places in some neighbouring dimensions, counted row by row."""
+    name, slots = b.frame(x)
+    axes = [tensor_axis(slots, dim) for dim in dims]
+    shape = b.shapes[name]
+    name = b.reshape(name, (*shape[: axes[0]], math.prod(shape[i] for i in axes), *shape[axes[-1] + 1 :]))
+    attrs = {"axis": axes[0], "src": tuple(int(i) for i in places.ravel())}
+    name = b.emit("duplicate", (name,), attrs)
+    name = b.reshape(name, (*shape[: axes[0]], *places.shape, *shape[axes[-1] + 1 :]))
+    return b.unframe(name, (*slots[: dims[0]], *(0 for _ in places.shape), *slots[dims[-1] + 1 :]))
 
 
 def _flip(b: Builder, a: Args) -> Value:
@@ -298,6 +335,11 @@ def _squeeze_dims(a: Args) -> Sequence[int] | None:
     return [dim] if isinstance(dim, int) else dim
 
 
+def _mode_pad(name: str) -> Handler:
+    mode = {"reflection_pad": "reflect", "replication_pad": "replicate"}[name]
+    return lambda b, a: _pad(b, {**a, "pad": a["padding"], "mode": mode})
+
+
 VIEWS: dict[str, Handler] = {
     **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "_unsafe_view", "view_as", "reshape_as"), _view),
     **dict.fromkeys(("transpose", "t", "swapaxes", "mT"), _transpose),
@@ -320,6 +362,7 @@ VIEWS: dict[str, Handler] = {
     "stack": lambda b, a: concat(b, [_one_more(x, a["dim"]) for x in a["tensors"]], a["dim"]),
     "cat": lambda b, a: concat(b, a["tensors"], a["dim"]),
     **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
+    **{f"{mode}{nd}d": _mode_pad(mode) for mode in ("reflection_pad", "replication_pad") for nd in (1, 2)},
     **dict.fromkeys(
         ("contiguous", "clone", "detach", "alias", "lift_fresh_copy", "dropout", "feature_dropout", "alpha_dropout",
          "to", "_to_copy", "type_as"), _same,

@@ -22,8 +22,9 @@ add sub mul    2       element-wise, numpy broadcasting over the axes behind the
 matmul         2       over the last two axes, leading axes broadcast
 concat         1..     along `axis`
 unary          1       relu relu6 sigmoid tanh silu hardswish hardsigmoid exp log neg abs erf sqrt rsqrt square
-                       reciprocal softplus mish; with attributes: clamp (lo, hi), leaky_relu (slope),
-                       elu (alpha), gelu (approximate: "none" | "tanh")
+                       reciprocal softplus mish sin cos; with attributes: clamp (lo, hi), leaky_relu (slope),
+                       elu (alpha), gelu (approximate: "none" | "tanh"), pow (exponent),
+                       threshold (threshold, value: x where it is above the threshold, else the value)
 softmax        1       along `axis`
 layer_norm     1       over the last `ndim` axes (weight?, bias?; eps, ndim)
 rms_norm       1       x / sqrt(mean(x^2) + eps) over the last `ndim` axes (weight?; eps, ndim)
@@ -333,8 +334,8 @@ def _flatten(node: NodeLike, shapes: tuple[Shape, ...]) -> Shape:
 UNARY: dict[str, tuple[str, ...]] = {
     "relu": (), "relu6": (), "sigmoid": (), "tanh": (), "silu": (), "hardswish": (), "hardsigmoid": (), "exp": (),
     "log": (), "neg": (), "abs": (), "erf": (), "sqrt": (), "rsqrt": (), "square": (), "reciprocal": (),
-    "softplus": (), "mish": (), "clamp": ("lo", "hi"), "leaky_relu": ("slope",), "elu": ("alpha",),
-    "gelu": ("approximate",),
+    "softplus": (), "mish": (), "sin": (), "cos": (), "clamp": ("lo", "hi"), "leaky_relu": ("slope",),
+    "elu": ("alpha",), "gelu": ("approximate",), "pow": ("exponent",), "threshold": ("threshold", "value"),
 }  # fmt: skip
 """Element-wise functions of one tensor, with the names of their attributes."""
 

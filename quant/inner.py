@@ -24,7 +24,7 @@ PASSING = frozenset(
 
 TABLES = frozenset(
     {"sigmoid", "tanh", "silu", "hardswish", "hardsigmoid", "exp", "log", "abs", "erf", "sqrt", "rsqrt", "reciprocal",
-     "softplus", "mish", "leaky_relu", "elu", "gelu"}
+     "softplus", "mish", "leaky_relu", "elu", "gelu", "sin", "cos", "pow", "threshold"}
 )  # fmt: skip
 """Functions of one tensor that become tables."""
 

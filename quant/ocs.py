@@ -194,8 +194,8 @@ class SplitOutliers:
 
     @property
     def label(self) -> str:
-        """Return a short description, e.g. ``OCS 0.02 naive``."""
-        budget = "plan" if self.splits else f"{self.ratio:g}"
+        """Return a short description, e.g. ``OCS 0.02 naive``; of a plan its channels."""
+        budget = f"{sum(count for _, count in self.splits)} channels" if self.splits else f"{self.ratio:g}"
         selective = f" above {self.threshold_ratio:g} max" if self.threshold_ratio else ""
         return f"OCS {budget}{selective}{' naive' * self.naive}{' widened' * (self.form == 'widen')}"
 

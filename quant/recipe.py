@@ -113,8 +113,10 @@ class Recipe:
         return self.act_bits if self.first_last == "same" else max(8, self.act_bits)
 
     def label(self) -> str:
-        """Return a short description, e.g. ``W4A8 + OCS 0.02``."""
-        parts = [f"W{self.weight_bits}A{self.act_bits}" + (f"I{self.inner_bits}" if self.inner_bits else "")]
+        """Return a short description, e.g. ``W4A8 + OCS 0.02``; with widths by layer their range, ``W2-8A8``."""
+        weights = _range([self.weight_bits, *(entry.weight_bits for entry in self.layer_bits)])
+        acts = _range([self.act_bits, *(entry.act_bits for entry in self.layer_bits)])
+        parts = [f"W{weights}A{acts}" + (f"I{self.inner_bits}" if self.inner_bits else "")]
         parts += [
             f"{clip.name} {role}"
             for role, clip in (("w", self.weight_clip), ("a", self.act_clip))
@@ -124,6 +126,11 @@ class Recipe:
         parts += [transform.label for transform in self.transforms]
         parts += ["bias correction"] * self.bias_correction
         return " + ".join(parts)
+
+
+def _range(widths: list[int | None]) -> str:
+    given = [bits for bits in widths if bits is not None]
+    return f"{min(given)}" if min(given) == max(given) else f"{min(given)}-{max(given)}"
 
 
 def protected_layers(graph: Graph, recipe: Recipe) -> frozenset[str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from reports import export, options
+from reports import export, export_onnx, options
 from reports.page import command as report_command
 from reports.search import command as search_command
 from reports.sweep import command as sweep_command
@@ -62,6 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument("--rungs", type=_rungs, metavar="N,N", help="run only these rungs")
     vectors = _command(commands, "export-vectors", _export, "write a layer's golden vectors for RTL, cycle by cycle")
     export.add_arguments(vectors)
+    onnx = _command(commands, "export-onnx", _export_onnx, "write a network as we quantized it as an ONNX file")
+    export_onnx.add_arguments(onnx)
     swept = _command(commands, "sweep", _sweep, "measure every point of a study that a store does not have yet")
     sweep_command.add_sweep(swept)
     options.add_samples(swept)
@@ -77,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     search_command.add_arguments(search)
     lists = _command(commands, "list", _list, "show what there is, with sources")
     lists.add_argument("what", choices=("networks", "accelerators", "methods", "technologies", "recipes"))
-    for command in (run, cost, verify, vectors, swept, merged, exported, reported, search, lists):
+    for command in (run, cost, verify, vectors, onnx, swept, merged, exported, reported, search, lists):
         options.add_output(command)
     return parser
 
@@ -169,6 +171,13 @@ def _export(args: argparse.Namespace) -> int:
     _write_json(args.json, record)
     _say(export.export_summary(record))
     return 0
+
+
+def _export_onnx(args: argparse.Namespace) -> int:
+    _check_outputs(args.json, args.out)
+    record = export_onnx.run_export_onnx(args)
+    text = export_onnx.export_onnx_summary(record)
+    return _concluded(args, record, text, passed=record["bit_exact"] is not False)
 
 
 def _sweep(args: argparse.Namespace) -> int:

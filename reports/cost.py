@@ -39,7 +39,7 @@ def cost_network(options: TaskOptions, asked: Recipe | QuantOptions, machinery: 
         Program to all figures: imports, compilation and quantization are apart.
     """
     path = network_file(options.network, options.data)
-    network = None if path is None else read_network(path)
+    network = None if path is None else read_network(path, options.kernels)
     if isinstance(network, Imported):
         if asked not in (Recipe(), QuantOptions()):
             raise ValueError(f"{options.network} came as integers; leave the quantization options out")
@@ -100,7 +100,7 @@ def lowering(options: TaskOptions) -> Callable[[Recipe], Program]:
 
 
 def _lowering_file(options: TaskOptions, path: Path) -> Callable[[Recipe], Program]:
-    network = read_network(path)
+    network = read_network(path, options.kernels)
     if not isinstance(network, Graph):
         return lambda recipe: network.program.without_values()
     x = _stand_ins(network.inputs[0].shape, options.seed)

@@ -30,18 +30,42 @@ def draw(chart: Chart, width: float) -> str:
 
 
 def svg_file(chart: Chart, width: float) -> str:
-    """Return a chart as an SVG document of its own."""
+    """Return a chart as an SVG document of its own: on white, with its title, and a legend where bars have parts."""
+    heading = _heading(chart, width)
     svg = draw(chart, width)
-    style = f"<style>{figure_style()}</style>"
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
     assert box is not None
     edge = 12
-    wide, high = float(box[1]) + 2 * edge, float(box[2]) + 2 * edge
+    wide, high = float(box[1]) + 2 * edge, float(box[2]) + heading.height + 2 * edge
     paper = f'<rect x="-{edge}" y="-{edge}" width="{wide:g}" height="{high:g}" fill="#fff"/>'
-    head, body = svg.split(">", 1)
+    head, body = svg.removesuffix("</svg>").split(">", 1)
     head = re.sub(r' (width|height)="[\d.]+"', "", head).replace(box[0], f'viewBox="-{edge} -{edge} {wide:g} {high:g}"')
     head = head.replace("<svg", f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide:g}" height="{high:g}"')
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}>{style}{paper}{body}\n'
+    above = "".join(heading.parts)
+    below = f'<g transform="translate(0 {heading.height:g})">{body}</g>'
+    style = f"<style>{figure_style()}</style>"
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}>{style}{paper}{above}{below}</svg>\n'
+
+
+def _heading(chart: Chart, width: float) -> Drawing:
+    """Draw the title, and what the colours of bars mean; the page has both as text."""
+    drawing = Drawing(width)
+    for line in textwrap.wrap(chart.title, int(width / CHARACTER)):
+        drawing.height += _LEADING
+        drawing.text(0, drawing.height - 4, line, "group")
+    bars = chart.bars if isinstance(chart, Bars) else ()
+    x = 0.0
+    for key in dict.fromkeys(key for bar in bars for key, value in bar.parts.items() if value > 0):
+        name = chart.name(key) if isinstance(chart, Bars) else ""
+        long = len(name) * CHARACTER * 0.9 + _SWATCH + 14
+        if not x or x + long > width:
+            x = 0.0
+            drawing.height += _LEADING
+        drawing.rect(x, drawing.height - 14, 11, 11, f"c-{key}")
+        drawing.text(x + _SWATCH, drawing.height - 4, name, "tick")
+        x += long
+    drawing.height += 8
+    return drawing
 
 
 # --- axes ------------------------------------------------------------------------------------------------------------

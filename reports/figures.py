@@ -84,7 +84,7 @@ class Drawing:
 
 def shortened(text: str, room: float) -> str:
     """Return a text that fits `room` pixels, its middle left out where it does not."""
-    most = max(int(room / CHARACTER), 3)
+    most = max(int(room / CHARACTER + 1e-6), 3)  # a room made for so many characters holds them
     if len(text) <= most:
         return text
     tail = (most - 1) // 2
@@ -112,9 +112,9 @@ def stacked_bars(
         Whether tool tips give each part's share of the total.
     """
     longest = max(len(bar.label) for bar in bars)
-    above = width < NARROW and longest > 0
+    above = longest > 0 and (width < NARROW or longest * CHARACTER + 10 > width * 0.4)
     tail = max(len(text(bar.total)) for bar in bars) * CHARACTER + 10 if longest else 0.0
-    label_room = 0.0 if above or not longest else min(longest * CHARACTER + 10, width * 0.34)
+    label_room = 0.0 if above or not longest else longest * CHARACTER + 10
     scale = (width - label_room - tail) / (max(bar.total for bar in bars) or 1.0)
     drawing = Drawing(width)
     y, group = 0.0, ""

@@ -20,6 +20,7 @@ from quant.importers.tflite import TfliteNetwork, import_tflite
 from quant.run import predict
 from workloads import Samples, Source, Workload
 from workloads.arrays import read_samples
+from workloads.forward import forward
 from workloads.tinyml import TINY_TASKS
 
 SUFFIXES = (".onnx", ".tflite")
@@ -106,7 +107,14 @@ def read_network(path: Path, kernels: str = "xnnpack") -> Graph | Imported:
 
 
 def read_module(module: nn.Module, example: torch.Tensor, name: str) -> Graph | Imported:
-    """Return a torch network: captured, or its integers where torch or torchao quantized it (PT2E)."""
+    """Return a torch network: captured, or its integers where torch or torchao quantized it (PT2E).
+
+    Raises
+    ------
+    ValueError
+        If the network does not take the example, or has operations that cannot be captured.
+    """
+    forward(module, example.numpy(), name)  # tells what does not fit more plainly than tracing does
     if is_quantized_module(module):
         return _from_onnx(import_pt2e_module(module, example, name), Path(name))
     return capture(module, example, name)

@@ -18,6 +18,9 @@ DATA_VARIABLE = "ACCELSIM_DATA"
 DEFAULT_ACCELERATOR = "edge-32x32"
 DEFAULT_BIT_EXACT = 8
 
+KERNEL_SETS = ("xnnpack", "builtin", "reference")
+"""Keys of `quant.importers.tflite_kernels.KERNELS`."""
+
 Parser = argparse.ArgumentParser
 
 
@@ -35,8 +38,11 @@ def add_samples(parser: Parser) -> None:
         "--data", type=Path, metavar="DIR|FILE.npz", help=f"real weights and samples (default: ${DATA_VARIABLE})"
     )
     group.add_argument("--images", type=_whole, metavar="N", help="samples to evaluate (default: all)")
-    group.add_argument("--calib", type=_whole, default=512, metavar="N", help="samples to calibrate on (512)")
+    group.add_argument("--calib", type=_whole, default=512, metavar="N", help="samples to calibrate on, two thirds of all at most (512)")
     group.add_argument("--trust", action="store_true", help="load a .pt2 network, which can execute what is in it")
+    group.add_argument(
+        "--kernels", choices=KERNEL_SETS, default=KERNEL_SETS[0], help="whose rules a .tflite network follows (xnnpack)"
+    )
     group.add_argument("--seed", type=_whole, default=0, metavar="S", help="seed of the choice of samples (0)")
     add_weights(group)
 
@@ -58,7 +64,12 @@ def add_machinery(parser: Parser) -> None:
         metavar="NAME|FILE",
         help=f"preset, YAML file or SCALE-Sim .cfg ({DEFAULT_ACCELERATOR})",
     )
-    group.add_argument("--technology", default="google", metavar="NAME", help="price table (google)")
+    group.add_argument(
+        "--technology",
+        default="google",
+        metavar="NAME|FILE|DIR",
+        help="price table, a YAML file with your own, or a folder that Accelergy wrote (google)",
+    )
     group.add_argument("--node", type=float, metavar="NM", help="technology node (default: the accelerator's)")
     group.add_argument(
         "--scaling",
@@ -143,6 +154,7 @@ def task_options(args: argparse.Namespace, network: str) -> "TaskOptions":
         seed=args.seed,
         weights=args.weights,
         trust=args.trust,
+        kernels=args.kernels,
         cache=args.cache or Path.home() / ".cache" / "accelsim",
     )
 
@@ -151,7 +163,7 @@ def technology_of(args: argparse.Namespace, accelerator: "Accelerator") -> "Tech
     """Return the prices asked for, at the node asked for or the accelerator's."""
     from reports.prices import Prices
 
-    return Prices(name=args.technology, node_nm=args.node, scaling=args.scaling).at(accelerator)
+    return Prices.named(args.technology, node_nm=args.node, scaling=args.scaling).at(accelerator)
 
 
 def machinery_of(args: argparse.Namespace) -> "Machinery":

@@ -39,6 +39,12 @@ def find_workload(name: str, data: Path | None = None, *, trust: bool = False) -
     others = zoo_names()
     if name in others:
         return zoo_workload(name)
+    if Path(name).exists():
+        raise ValueError(
+            f"network {name!r} is a {'folder' if Path(name).is_dir() else 'file'} of no known kind; give an .onnx, "
+            ".tflite or .pt2 file, a folder of transformers with its config.json, or --weights FILE beside a network's "
+            "name"
+        )
     known = (*WORKLOADS, *TINY_TASKS, *others)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(WORKLOADS)}"

@@ -43,7 +43,7 @@ def load_subject(options: TaskOptions) -> Task:
     own = options.data is not None and options.data.suffix == ".npz"
     if options.network in TINY_TASKS:
         return load_task(options)
-    network = read_network(path)
+    network = read_network(path, options.kernels)
     if isinstance(network, Graph) and own:
         return load_task(options)
     _check_one_input(network, path)
@@ -73,7 +73,8 @@ def _task(network: Graph | Imported, name: str, x: NDArray[Any], options: TaskOp
     def no_module(source: Source) -> NoReturn:
         raise ValueError(f"{name} has no torch module")
 
-    samples = Samples(x=x, y=np.zeros(len(x), dtype=np.int64))
+    kept_back = options.calib if stand_ins and isinstance(network, Graph) else 0
+    samples = Samples(x=x, y=np.zeros(len(x), dtype=np.int64), evaluable=len(x) - kept_back)
     workload = Workload(
         name=name,
         description=f"{name}, without labels",

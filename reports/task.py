@@ -62,6 +62,8 @@ class TaskOptions:
         Folder for networks that are trained on first use.
     trust
         The user vouches for a network file that can execute code when it is loaded.
+    kernels
+        Whose rules a TensorFlow Lite file follows, a key of `quant.importers.tflite_kernels.KERNELS`.
     """
 
     network: str
@@ -72,6 +74,7 @@ class TaskOptions:
     weights: Path | None = None
     cache: Path | None = None
     trust: bool = False
+    kernels: str = "xnnpack"
 
     def __post_init__(self) -> None:
         """Refuse a seed that no generator takes."""
@@ -184,7 +187,7 @@ class Integers(Protocol):
 def _load_file(options: TaskOptions, path: Path) -> Task:
     if options.weights is not None:
         raise ValueError(f"{path} holds its own weights (got --weights {options.weights}); leave that out")
-    network = read_network(path)
+    network = read_network(path, options.kernels)
     named = TINY_TASKS.get(options.network)
     workload = file_workload(path, network, options.data) if named is None else named.workload()
     samples = workload.samples(options.data)
@@ -237,7 +240,7 @@ def load_task(options: TaskOptions) -> Task:
             options.data, options.seed, cache=options.cache, weights=options.weights, progress=share
         )
     samples = workload.samples(options.data, options.weights)
-    network = read_module(module, torch.from_numpy(samples.batch(np.arange(2))), workload.name)
+    network = read_module(module, torch.from_numpy(samples.batch(np.arange(min(2, len(samples))))), workload.name)
     if not isinstance(network, Graph):
         return _integer_task(options, workload, samples, network)
     return Task(workload, network, samples, *split(samples, options.images, options.calib, options.seed))

@@ -17,7 +17,7 @@ from accelsim.config import Accelerator
 from accelsim.execute import execute
 from accelsim.program import Program
 from accelsim.reference import check_input
-from quant.exporters.onnx_export import export_onnx
+from quant.exporters.onnx_export import Ends, export_onnx
 from quant.importers.onnx_import import OnnxNetwork
 from quant.lower import Quantized
 from reports.witness import NoWitness, one_op
@@ -112,10 +112,21 @@ def compare_imported(
     return compare(network.program, network.encode(*samples), found, network.inexact, accelerator)
 
 
-def compare_exported(quantized: Quantized, *samples: Array, accelerator: Accelerator | None = None) -> RuntimeWitness:
+def compare_exported(
+    quantized: Quantized, *samples: Array, accelerator: Accelerator | None = None, ends: Ends = "real"
+) -> RuntimeWitness:
     """Compare a network of ours, exported, with what ONNX Runtime makes of the file.
 
-    `accelerator` is the one whose folds the sums of a difference are cut into.
+    Parameters
+    ----------
+    quantized
+        As `quant.pipeline.quantize_network` gives it.
+    samples
+        One array of real values per input.
+    accelerator
+        Whose folds the sums of a difference are cut into.
+    ends
+        What the file takes and gives, as `quant.exporters.onnx_export.export_onnx`.
 
     Raises
     ------
@@ -125,7 +136,7 @@ def compare_exported(quantized: Quantized, *samples: Array, accelerator: Acceler
     try:
         import onnx
 
-        data = export_onnx(quantized)
+        data = export_onnx(quantized, ends=ends)
     except ImportError:
         raise NoWitness("the package onnx is not installed; install accelsim[onnx]") from None
     except ValueError as error:
@@ -134,15 +145,23 @@ def compare_exported(quantized: Quantized, *samples: Array, accelerator: Acceler
     written = {name for node in onnx.ModelProto.FromString(data).graph.node for name in node.output}
     names = tuple(op.output for op in program.ops if op.output in written)
     session = runtime_session(data, names)
-    given = zip(quantized.inputs, samples, strict=True)
-    feeds = {f"input.{value.name}": array for value, array in given}
+    codes = quantized.encode(*samples)
+    feeds = {
+        f"input.{value.name}": array if ends == "real" else _in_file_order(codes[value.name], value.layout)
+        for value, array in zip(quantized.inputs, samples, strict=True)
+    }
     theirs = _run(session, feeds)
     found = {}
     for name in names:
         shape = program.tensors[name].shape
         layout = tuple(range(len(shape))) if theirs[name].shape[1:] == shape else (*range(1, len(shape)), 0)
         found[name] = _in_program_order(theirs[name], layout, shape)
-    return compare(program, quantized.encode(*samples), found, accelerator=accelerator)
+    return compare(program, codes, found, accelerator=accelerator)
+
+
+def _in_file_order(codes: Array, layout: tuple[int, ...]) -> Array:
+    """Bring a tensor of the Program into the axes' order of an exported file."""
+    return codes.transpose(0, *(1 + layout.index(axis) for axis in range(len(layout))))
 
 
 def _run(session: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -174,6 +174,51 @@ def class_token(self: nn.Module, x: Tensor) -> Tensor:
     return torch.cat((torch.ones(1, 1, 8).expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)), 1)
 
 
+def functions(self: nn.Module, x: Tensor) -> Tensor:
+    y = F.selu(x) + F.celu(x, 0.5) + F.softplus(x, 2.0) + F.logsigmoid(x) + F.rrelu(x) + F.elu(x, 0.3)
+    y = y + F.softshrink(x, 0.3) + F.hardshrink(x, 0.4) + F.threshold(x, 0.1, 0.7) + torch.log1p(x.abs())
+    return y + torch.sin(x) + torch.cos(x) + torch.expm1(x) + (x.abs() + 0.1) ** 1.5 + x**4
+
+
+def resized(self: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    sizes = [F.interpolate(x, size=(9, 4), mode=mode) for mode in ("nearest", "nearest-exact", "bilinear", "bicubic")]
+    return (*sizes, F.interpolate(x, scale_factor=1.7, mode="bilinear", align_corners=True),
+            F.interpolate(x.flatten(2), scale_factor=2, mode="linear"), F.interpolate(x, scale_factor=1.5))  # fmt: skip
+
+
+def pooled(self: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    return (F.adaptive_avg_pool2d(x, (4, 7)), F.adaptive_max_pool2d(x, 4), F.adaptive_avg_pool2d(x, (9, 3)),
+            F.adaptive_max_pool1d(x.flatten(2), 5), F.avg_pool2d(x, 3, 2, 1, ceil_mode=True))  # fmt: skip
+
+
+def largest(self: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    found, _ = x.view(-1, 2, 2, 6, 6).max(2)
+    return torch.maximum(x, y), torch.minimum(x, y), x.amax((2, 3)), x.amin(1, keepdim=True), found, y.clamp_max(0.2)
+
+
+def spelled(self: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    y = F.pixel_shuffle(x, 2) + F.pixel_unshuffle(F.pad(x, (6, 0, 6, 0), "circular"), 2)[:, :1].repeat(1, 1, 2, 2)
+    z = F.pad(x, (1, 2, 2, 1), "reflect") + F.pad(x, (1, 2, 2, 1), "replicate")
+    return y, z, torch.einsum("nchw,ndhw->ncd", x, x), F.glu(x, 1), F.unfold(x, 2, stride=2), F.log_softmax(x, 1)
+
+
+def by_hand(self: nn.Module, x: Tensor) -> Tensor:
+    d = x - x.mean(1, keepdim=True)
+    return d / torch.sqrt(((x - x.mean(1, keepdim=True)) ** 2).mean(1, keepdim=True) + 1e-5)
+
+
+def lengths(self: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    y = self.qk(x).view(-1, 5, 2, 4).transpose(1, 2)  # type: ignore[operator]
+    return F.normalize(y, dim=-1), x / x.norm(dim=-1, keepdim=True), x.var(-1), x.std(-1, correction=0)
+
+
+def in_windows(self: nn.Module, x: Tensor) -> Tensor:
+    """Attention inside windows that stand beside the batch, with a bias of its own for every window."""
+    q, k, v = (x.view(-1, 3, 4, 2, 4).flatten(0, 1).transpose(1, 2) * f for f in (1.0, 0.5, 2.0))
+    bias = torch.linspace(-1, 1, 3 * 4 * 4).view(1, 3, 1, 4, 4).expand(len(x), -1, 2, -1, -1).flatten(0, 1)
+    return F.scaled_dot_product_attention(q, k, v, bias).transpose(1, 2).reshape(-1, 12, 8)
+
+
 def convs(*layers: nn.Module) -> nn.Module:
     return nn.Sequential(*layers)
 
@@ -235,6 +280,32 @@ NETS: dict[str, tuple[Callable[[], nn.Module], list[Callable[[int], Tensor]], st
     ),
     "products": (lambda: Fn(lambda s, x, y: (x @ y.mT, torch.bmm(y, x.mT).mean(1), x @ torch.eye(8))),
                  [tokens(5, 8), tokens(3, 8)], ""),
+    "transposed convolutions": (
+        lambda: convs(nn.Conv2d(4, 6, 1), nn.ConvTranspose2d(6, 4, 4, 2, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU(),
+                      nn.ConvTranspose2d(4, 4, 3, 2, 1, 1, groups=2, dilation=2), nn.PReLU(4),
+                      nn.ConvTranspose2d(4, 2, (2, 3), (2, 1))),
+        [image()], "conv*4 batch_norm relu reshape*6 permute*3 slice*2 prelu",
+    ),
+    "transposed convolution of time": (
+        lambda: convs(nn.ConvTranspose1d(4, 3, 5, 3, 7, 2), nn.Sigmoid()), [tokens(4, 9)],
+        "conv reshape*2 permute slice sigmoid",
+    ),
+    "more functions": (lambda: Fn(functions), [image()], ""),
+    "resized": (lambda: Fn(resized), [image()], ""),
+    "pooled": (lambda: Fn(pooled), [image()], ""),
+    "largest": (lambda: Fn(largest), [image(), image()], ""),
+    "spelled out": (lambda: Fn(spelled), [image()], ""),
+    "group norms": (
+        lambda: convs(nn.GroupNorm(2, 4), nn.GroupNorm(1, 4), nn.InstanceNorm2d(4, affine=True), nn.InstanceNorm2d(4)),
+        [image()], "layer_norm*4 reshape*7 flatten affine*2",
+    ),
+    "norm by hand": (lambda: Fn(by_hand), [image()], "permute*2 layer_norm"),
+    "lengths": (lambda: Fn(lengths, qk=nn.Linear(8, 8)), [tokens(5, 8)], ""),
+    "windows": (lambda: Fn(in_windows), [tokens(12, 8)], ""),
+    "gru": (
+        lambda: Fn(lambda s, x: s.gru(x)[0], gru=nn.GRU(6, 5, 2, batch_first=True, bidirectional=True)),
+        [tokens(3, 6)], "",
+    ),
     "class token": (
         lambda: Fn(class_token),
         [image(8, 2)], "reshape permute constant concat",

@@ -10,7 +10,7 @@ GUIDE = tuple(sorted((ROOT / "docs").glob("*.md")))
 PAGES = (ROOT / "README.md", *GUIDE)
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_MARK = re.compile(r"# (runnable|accelerator|recipe|study|search|example: (\w+))\n")
+_MARK = re.compile(r"# (runnable|accelerator|recipe|study|search|prices|example: (\w+))\n")
 
 
 @dataclass(frozen=True)

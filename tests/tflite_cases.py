@@ -1,43 +1,15 @@
 """Random TensorFlow Lite files of one operator (or two), by operator: `CASES` maps its name to a maker."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
+from tflite_curve_cases import CURVES
+from tflite_draws import Case, Rng, ends, kind, scale, size, weights, zero
 from tflite_files import O, T, tflite
+from tflite_move_cases import MOVES
+from tflite_sum_cases import SUMS
 
-Rng = np.random.Generator
-Case = tuple[Sequence[T], Sequence[O], Sequence[int], Sequence[int]]
-
-
-def ends(dtype: str) -> tuple[int, int]:
-    return (-128, 127) if dtype == "int8" else (0, 255)
-
-
-def kind(rng: Rng) -> str:
-    return str(rng.choice(["int8", "uint8"]))
-
-
-def scale(rng: Rng, low: float, high: float, count: int = 1, dyadic: bool = False) -> np.ndarray:
-    values = np.exp(rng.uniform(np.log(low), np.log(high), count))
-    return (2.0 ** np.round(np.log2(values)) if dyadic else values).astype(np.float32)
-
-
-def zero(rng: Rng, dtype: str) -> int:
-    return int(rng.integers(*ends(dtype), endpoint=True))
-
-
-def size(length: int, kernel: int, stride: int, dilation: int, padding: int) -> int:
-    reach = (kernel - 1) * dilation + 1
-    return -(-length // stride) if padding == 0 else (length - reach) // stride + 1
-
-
-def weights(rng: Rng, dtype: str, shape: tuple[int, ...], out: int, axis: int, dyadic: bool) -> T:
-    per_channel = dtype == "int8" and bool(rng.integers(2))
-    scales = scale(rng, 0.002, 0.02, out if per_channel else 1, dyadic)
-    low, high = ends(dtype)
-    zeros = 0 if dtype == "int8" else int(rng.integers(100, 156))
-    data = rng.integers(low + 1, high, shape, endpoint=True)
-    return T(shape, dtype, scales, zeros, data, axis if per_channel else 0)
+from quant.importers.tflite_kernels import KERNELS
 
 
 def product(rng: Rng, dtype: str, w: T, shapes: tuple[tuple[int, ...], tuple[int, ...]], op: O, dyadic: bool) -> Case:
@@ -217,7 +189,16 @@ CASES: dict[str, Callable[[Rng], Case]] = {
     "relu": relu,
     "constant_operand": constant_operand,
     "float_ends": float_ends,
+    **CURVES,
+    **MOVES,
+    **SUMS,
 }
+
+
+ABSENT = {("elu", "reference")}
+"""Operators that a kernel set of LiteRT has not."""
+
+READ = [(name, kernels) for name in CASES for kernels in KERNELS if (name, kernels) not in ABSENT]
 
 
 def case_file(name: str, seed: int) -> bytes:

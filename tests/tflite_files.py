@@ -13,36 +13,62 @@ import numpy as np
 SCALARS = {"i8": "<b", "u8": "<B", "bool": "<?", "i32": "<i", "u32": "<I", "f32": "<f"}
 TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int16": 7, "int8": 9}
 CODES = {
-    "add": 0, "average_pool_2d": 1, "concatenation": 2, "conv_2d": 3, "depthwise_conv_2d": 4, "dequantize": 6,
-    "fully_connected": 9, "logistic": 14, "max_pool_2d": 17, "relu": 19, "relu6": 21, "reshape": 22, "softmax": 25,
-    "pad": 34, "mean": 40, "sub": 41, "squeeze": 43, "padv2": 60, "expand_dims": 70, "quantize": 114,
+    "add": 0, "average_pool_2d": 1, "concatenation": 2, "conv_2d": 3, "depthwise_conv_2d": 4, "depth_to_space": 5,
+    "dequantize": 6, "floor": 8, "fully_connected": 9, "logistic": 14, "max_pool_2d": 17, "mul": 18, "relu": 19,
+    "relu_n1_to_1": 20, "relu6": 21, "reshape": 22, "resize_bilinear": 23, "softmax": 25, "space_to_depth": 26,
+    "tanh": 28, "pad": 34, "gather": 36, "transpose": 39, "mean": 40, "sub": 41, "squeeze": 43, "strided_slice": 45,
+    "exp": 47, "split": 49, "cast": 53, "prelu": 54, "maximum": 55, "minimum": 57, "neg": 59, "padv2": 60, "slice": 65,
+    "transpose_conv": 67, "tile": 69, "expand_dims": 70, "log": 73, "sum": 74, "rsqrt": 76, "shape": 77,
+    "reduce_max": 82, "pack": 83, "unpack": 88, "reduce_min": 89, "resize_nearest_neighbor": 97, "leaky_relu": 98,
+    "squared_difference": 99, "mirror_pad": 100, "abs": 101, "split_v": 102, "reverse_v2": 105, "elu": 111,
+    "quantize": 114, "hard_swish": 117, "batch_matmul": 126, "gelu": 150, "relu_0_to_1": 152,
 }  # fmt: skip
-VERSIONS = {"conv_2d": 3, "depthwise_conv_2d": 3, "fully_connected": 4, "reshape": 1}
-POOL = (5, {"padding": 0, "stride_w": 1, "stride_h": 2, "filter_w": 3, "filter_h": 4, "activation": 5})
+VERSIONS = {
+    "conv_2d": 3, "depthwise_conv_2d": 3, "fully_connected": 4, "reshape": 1, "transpose_conv": 3, "hard_swish": 1,
+    "elu": 1, "neg": 1, "relu_n1_to_1": 1, "relu_0_to_1": 1, "floor": 1, "shape": 1, "cast": 1, "prelu": 1,
+    "depth_to_space": 1, "squeeze": 1, "expand_dims": 1,
+}  # fmt: skip
+WINDOW = {"padding": 0, "stride_w": 1, "stride_h": 2}
+POOL = (5, WINDOW | {"filter_w": 3, "filter_h": 4, "activation": 5})
+REDUCER = (27, {"keep_dims": 0})
 OPTIONS: dict[str, tuple[int, dict[str, int]]] = {
     "add": (11, {"activation": 0}),
-    "sub": (28, {"activation": 0}),
     "average_pool_2d": POOL,
-    "max_pool_2d": POOL,
+    "batch_matmul": (101, {"adj_x": 0, "adj_y": 1}),
+    "cast": (37, {"from": 0, "to": 1}),
     "concatenation": (10, {"axis": 0, "activation": 1}),
-    "conv_2d": (1, {"padding": 0, "stride_w": 1, "stride_h": 2, "activation": 3, "dilation_w": 4, "dilation_h": 5}),
-    "depthwise_conv_2d": (
-        2,
-        {
-            "padding": 0,
-            "stride_w": 1,
-            "stride_h": 2,
-            "multiplier": 3,
-            "activation": 4,
-            "dilation_w": 5,
-            "dilation_h": 6,
-        },
-    ),
+    "conv_2d": (1, WINDOW | {"activation": 3, "dilation_w": 4, "dilation_h": 5}),
+    "depth_to_space": (94, {"block": 0}),
+    "depthwise_conv_2d": (2, WINDOW | {"multiplier": 3, "activation": 4, "dilation_w": 5, "dilation_h": 6}),
     "fully_connected": (8, {"activation": 0, "keep_num_dims": 2}),
+    "gather": (23, {"axis": 0, "batch_dims": 1}),
+    "gelu": (116, {"approximate": 0}),
+    "leaky_relu": (75, {"alpha": 0}),
+    "max_pool_2d": POOL,
+    "mean": REDUCER,
+    "mirror_pad": (77, {"mode": 0}),
+    "mul": (21, {"activation": 0}),
+    "pack": (59, {"count": 0, "axis": 1}),
+    "reduce_max": REDUCER,
+    "reduce_min": REDUCER,
+    "resize_bilinear": (15, {"align_corners": 2, "half_pixel": 3}),
+    "resize_nearest_neighbor": (74, {"align_corners": 0, "half_pixel": 1}),
+    "shape": (55, {"to": 0}),
     "softmax": (9, {"beta": 0}),
-    "mean": (27, {"keep_dims": 0}),
+    "space_to_depth": (19, {"block": 0}),
+    "split": (35, {"count": 0}),
+    "split_v": (79, {"count": 0}),
+    "strided_slice": (32, {"begin": 0, "end": 1, "ellipsis": 2, "new_axis": 3, "shrink": 4, "offset": 5}),
+    "sub": (28, {"activation": 0}),
+    "sum": REDUCER,
+    "transpose_conv": (49, WINDOW | {"activation": 3}),
+    "unpack": (64, {"count": 0, "axis": 1}),
 }
-KINDS = {"padding": "i8", "activation": "i8", "keep_num_dims": "bool", "keep_dims": "bool", "beta": "f32"}
+KINDS = {
+    "padding": "i8", "activation": "i8", "keep_num_dims": "bool", "keep_dims": "bool", "beta": "f32", "alpha": "f32",
+    "approximate": "bool", "adj_x": "bool", "adj_y": "bool", "from": "i8", "to": "i8", "mode": "i8",
+    "align_corners": "bool", "half_pixel": "bool", "offset": "bool",
+}  # fmt: skip
 
 
 @dataclass

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from tflite_cases import Rng, ends, scale, size, weights, zero
+from tflite_draws import Rng, ends, scale, size, weights, zero
 from tflite_files import O, T, tflite
 
 
@@ -16,19 +16,27 @@ class Chain:
         self.tensors = [T(shape, dtype, scale(rng, 0.02, 0.05), zero(rng, dtype))]
         self.ops: list[O] = []
 
-    def tensor(self, shape: tuple[int, ...], factor: Any = None, like: int | None = None, data: Any = None) -> int:
+    def tensor(
+        self,
+        shape: tuple[int, ...],
+        factor: Any = None,
+        like: int | None = None,
+        data: Any = None,
+        zero_at: int | None = None,
+    ) -> int:
         if like is not None:
             made = T(shape, self.dtype, self.tensors[like].scale, self.tensors[like].zero)
         elif data is not None:
             made = T(shape, "int32", factor, 0, data)
         else:
-            made = T(shape, self.dtype, np.float32(factor), zero(self.rng, self.dtype))
+            made = T(shape, self.dtype, np.float32(factor), zero(self.rng, self.dtype) if zero_at is None else zero_at)
         self.tensors.append(made)
         return len(self.tensors) - 1
 
-    def emit(self, kind: str, inputs: tuple[int, ...], output: int, **options: Any) -> int:
-        self.ops.append(O(kind, inputs, (output,), options))
-        return output
+    def emit(self, kind: str, inputs: tuple[int, ...], output: int | tuple[int, ...], **options: Any) -> int:
+        outputs = (output,) if isinstance(output, int) else output
+        self.ops.append(O(kind, inputs, outputs, options))
+        return outputs[0]
 
     def conv(self, x: int, out: int, kernel: int, stride: int = 1, activation: int = 3, padding: int = 0) -> int:
         """Append a convolution, depthwise where `out` is 0."""

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from workloads.base import Samples
+from workloads.forward import forward
 from workloads.weights import read_arrays
 
 BATCH = 64
@@ -50,17 +50,18 @@ def read_samples(path: Path | None) -> dict[str, np.ndarray]:
     return arrays
 
 
-def array_samples(arrays: dict[str, np.ndarray], net: nn.Module) -> Samples:
-    """Return samples; without labels these are the float network's own answers."""
-    return Samples(x=arrays["x"], y=arrays["y"] if "y" in arrays else answers(net, arrays["x"]))
+def array_samples(arrays: dict[str, np.ndarray], net: nn.Module, name: str) -> Samples:
+    """Return samples; without labels these are the float network's own answers.
+
+    Raises
+    ------
+    ValueError
+        If the network does not take such samples.
+    """
+    return Samples(x=arrays["x"], y=arrays["y"] if "y" in arrays else answers(net, arrays["x"], name))
 
 
-def answers(net: nn.Module, x: np.ndarray) -> np.ndarray:
+def answers(net: nn.Module, x: np.ndarray, name: str) -> np.ndarray:
     """Return the place of the largest output of every sample (and position), int64."""
-    found = []
-    with torch.inference_mode():
-        for start in range(0, len(x), BATCH):
-            out = net(torch.from_numpy(x[start : start + BATCH]))
-            out = out[0] if isinstance(out, tuple | list) else out
-            found.append(out.argmax(-1).numpy())
-    return np.concatenate(found).astype(np.int64)
+    parts = (x[start : start + BATCH] for start in range(0, len(x), BATCH))
+    return np.concatenate([forward(net, part, name).argmax(-1).numpy() for part in parts]).astype(np.int64)

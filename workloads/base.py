@@ -113,8 +113,9 @@ class Samples:
 def split(samples: Samples, images: int | None, calib: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Choose samples to calibrate on and samples to evaluate; no sample is in both.
 
-    A separate calibration set is used where there is one; else the calibrated samples are left out of
-    the evaluation. Asking for more than there is gives what there is, so the caller reports the lengths.
+    A separate calibration set is used where there is one; else the calibrated samples, two thirds of all at most,
+    are left out of the evaluation. Asking for more than there is gives what there is, so the caller reports the
+    lengths.
 
     Parameters
     ----------
@@ -135,23 +136,22 @@ def split(samples: Samples, images: int | None, calib: int, seed: int) -> tuple[
     Raises
     ------
     ValueError
-        If ``images`` or ``calib`` is below 1, or nothing would be left to evaluate.
+        If ``images`` or ``calib`` is below 1, or there is but one sample for both.
     """
     if images is not None and images < 1:
-        raise ValueError(f"split.images must be >= 1 (got {images}); give the number of samples to evaluate")
+        raise ValueError(f"images must be >= 1 (got {images}); give the number of samples to evaluate")
     if calib < 1:
-        raise ValueError(f"split.calib must be >= 1 (got {calib}); give the number of samples to calibrate on")
+        raise ValueError(f"calib must be >= 1 (got {calib}); give the number of samples to calibrate on")
     calib_rng, eval_rng = (np.random.default_rng([seed, part]) for part in (0, 1))
     pool = np.arange(len(samples) if samples.evaluable is None else samples.evaluable)
     if samples.evaluable is not None and samples.evaluable < len(samples):
         calib_idx = calib_rng.permutation(np.arange(samples.evaluable, len(samples)))[:calib]
     else:
-        if calib >= len(pool):
+        if len(pool) < 2:
             raise ValueError(
-                f"split.calib must be < {len(pool)}, the number of samples (got {calib}): nothing would be "
-                "left to evaluate; calibrate on fewer"
+                f"samples must be two or more, as those calibrated on are not evaluated (got {len(pool)}); give more"
             )
-        calib_idx = calib_rng.permutation(pool)[:calib]
+        calib_idx = calib_rng.permutation(pool)[: min(calib, max(1, len(pool) * 2 // 3))]
         pool = np.setdiff1d(pool, calib_idx)
     chosen = pool if images is None or images >= len(pool) else eval_rng.permutation(pool)[:images]
     return calib_idx.astype(np.int64), np.sort(chosen).astype(np.int64)

@@ -143,7 +143,7 @@ def _samples(folder: Path, config: Any, causal: bool, source: Source) -> Samples
         return Samples(x=arrays["x"], y=y)
     if "y" not in arrays:
         raise ValueError(f"data file {data} must have class ids y beside the token ids x (got none); save both")
-    return array_samples(arrays, nn.Identity())
+    return array_samples(arrays, nn.Identity(), folder.name)
 
 
 def _text_samples(folder: Path, config: Any, path: Path) -> Samples:

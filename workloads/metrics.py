@@ -84,9 +84,19 @@ def _error(terms: tuple[np.ndarray, ...]) -> float:
     return math.sqrt(sum(float(np.var(part, ddof=1)) / len(part) for part in terms if len(part) > 1))
 
 
+def _within(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return labels, all of which are class ids; ValueError otherwise."""
+    if labels.size and (labels.min() < 0 or labels.max() >= classes):
+        raise ValueError(
+            f"labels y must be within 0..{classes - 1}, the network's classes (got {labels.min()}..{labels.max()}); "
+            "give class ids as the network counts them"
+        )
+    return labels
+
+
 def _correct(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Tally right answers: the largest output (the first of equals) is the label's."""
-    right = (np.argmax(outputs, axis=-1) == labels).astype(np.float64)
+    right = (np.argmax(outputs, axis=-1) == _within(labels, outputs.shape[-1])).astype(np.float64)
     return np.stack([right, np.ones_like(right)], axis=1)
 
 
@@ -102,7 +112,7 @@ def _negative_log_likelihood(outputs: np.ndarray, labels: np.ndarray) -> np.ndar
     logits -= logits.max(axis=-1, keepdims=True)
     log_sum = np.log(np.exp(logits).sum(axis=-1))
     counted = labels != IGNORED
-    picked = np.take_along_axis(logits, np.where(counted, labels, 0)[..., None], axis=-1)[..., 0]
+    picked = np.take_along_axis(logits, _within(np.where(counted, labels, 0), logits.shape[-1])[..., None], axis=-1)[..., 0]
     losses = np.where(counted, log_sum - picked, 0.0)
     axes = tuple(range(1, labels.ndim))
     return np.stack([losses.sum(axis=axes), counted.sum(axis=axes).astype(np.float64)], axis=1)

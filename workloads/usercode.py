@@ -54,17 +54,38 @@ def _call(name: str) -> Any:
     place, _, attribute = name.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
+        found = _find(name, place, attribute)
+        try:
+            return found()
+        except (Exception, SystemExit) as error:  # the user's code raises what it likes
+            raise ValueError(
+                f"{name} must return a network when it is called without arguments (it raised {_reason(error)}); mend "
+                "it; --traceback shows where"
+            ) from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
+
+
+def _find(name: str, place: str, attribute: str) -> Callable[[], Any]:
+    try:
         found: Any = importlib.import_module(place)
         for part in attribute.split("."):
             found = getattr(found, part)
-        return found()
-    except (ImportError, AttributeError, TypeError) as error:
+    except (Exception, SystemExit) as error:  # importing executes the user's code, too
         raise ValueError(
-            f"{name} must name a callable without arguments ({' '.join(str(error).split())[:200]}); give "
-            "package.module:callable"
+            f"{name} must name a callable without arguments ({_reason(error)}); give package.module:callable"
         ) from error
-    finally:
-        sys.path.remove(str(Path.cwd()))
+    if not callable(found):
+        raise ValueError(
+            f"{name} must name a callable without arguments (got {type(found).__name__}); write a function that "
+            "returns the network"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def module_workload(name: str, module: nn.Module, example: Any, data: Path | None) -> Workload:
@@ -90,7 +111,7 @@ def module_workload(name: str, module: nn.Module, example: Any, data: Path | Non
         metric=metric,
         input_shape=tuple(one.shape[1:]),
         model=functools.partial(_module, module),
-        data=functools.partial(_samples, module),
+        data=functools.partial(_samples, module, name),
         tokens=one.dtype.kind in "iu",
         needs_data=True,
     )
@@ -100,8 +121,8 @@ def _module(module: nn.Module, source: Source) -> nn.Module:
     return module if source.weights is None else load_into(module, read_state(source.weights), source.weights)
 
 
-def _samples(module: nn.Module, source: Source) -> Samples:
-    return array_samples(read_samples(source.data), module.eval())
+def _samples(module: nn.Module, name: str, source: Source) -> Samples:
+    return array_samples(read_samples(source.data), module.eval(), name)
 
 
 def exported_workload(path: Path, data: Path | None, *, trusted: bool) -> Workload:

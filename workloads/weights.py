@@ -3,6 +3,9 @@
 A damaged or foreign file is one ValueError in one line that names it.
 """
 
+import pickle
+import re
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -36,7 +39,15 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             found = load_file(path)
         else:
             _refuse_inflation(path)
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's notes about old formats
+                found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # restricted reading met what is no tensor; torch's advice is to trust it
+        named = re.search(r"GLOBAL ([A-Za-z_][\w.]*)", str(error))
+        raise ValueError(
+            f"weights file {path} must hold tensors only (it holds {named[1] if named else 'other objects'}, or is "
+            "damaged, and nothing in a file is executed); save net.state_dict() in place of the network"
+        ) from None
     except Exception as error:  # damaged bytes make both readers raise nearly anything
         raise ValueError(
             f"weights file {path} must be a whole checkpoint of tensors ({_first_line(error)}); "

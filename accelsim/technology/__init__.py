@@ -1,8 +1,8 @@
 """Prices: what an event costs in a technology, each figure under its citation. Knows no program and no accelerator.
 
 Contents: `base` (Technology, describe), `registry` (TECHNOLOGIES, technology), `google`, `bitfusion45`, `nangate45`
-(the three tables), `logic`, `sram`, `dram`, `wires` (their parts), `scaling` (other nodes), `accelergy`, `imported`
-(ERT/ART tables), `band` (how far a figure may be off), `source` (citations).
+(the three tables), `logic`, `sram`, `dram`, `wires` (their parts), `scaling` (other nodes), `accelergy`, `imported`,
+`architecture`, `table_file` (ERT/ART tables), `band` (how far a figure may be off), `source` (citations).
 """
 
 from accelsim.technology.band import Band, absolute_band, ratio_band, ratio_share
@@ -13,6 +13,7 @@ from accelsim.technology.logic import Dataflow, Toggles
 from accelsim.technology.registry import NODE_RANGES_NM, TECHNOLOGIES, technology
 from accelsim.technology.scaling import scaled
 from accelsim.technology.source import Source
+from accelsim.technology.table_file import TableFile, read_tables
 
 __all__ = [
     "DRAM_TYPES",
@@ -24,6 +25,7 @@ __all__ = [
     "DramType",
     "Role",
     "Source",
+    "TableFile",
     "Technology",
     "Toggles",
     "absolute_band",
@@ -32,6 +34,7 @@ __all__ = [
     "from_tables",
     "ratio_band",
     "ratio_share",
+    "read_tables",
     "scaled",
     "technology",
 ]

@@ -1,13 +1,14 @@
 """Accelergy energy and area reference tables (ERT, ART; versions 0.2 to 0.4): import and export as YAML.
 
 An ERT gives pJ per action of a component, an ART um2 of one instance; ranges in a name (`system.PE[0..7].mac`) give the
-number of instances. Input is untrusted: bounded size, depth and number of entries, no merge keys, `yaml.safe_load`
-only. What is dropped is said once in `PriceTable.warnings`; nothing is printed.
+number of instances. Version 0.2 has mappings where later ones have lists of names; both are read. Input is untrusted:
+bounded size, depth and number of entries, plain values only, no merge keys, no key twice. What is dropped is said once
+in `PriceTable.warnings`; nothing is printed.
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -26,10 +27,11 @@ MAX_ENTRIES = 100_000
 # Energies are per access of the full physical width, `leak` per cycle. A v0.3 table may list one action several times,
 # by how many address and data lines toggle; the dearest counts, as Timeloop takes it.
 KNOWN_ACTIONS = frozenset(
-    ("read", "write", "update", "leak", "compute", "mac_random", "mac_reused", "mac_gated", "idle", "transfer_random")
-)
-# Two names of one thing, looked up in this order.
-_SYNONYMS = {"compute": "mac_random", "mac_random": "compute", "write": "update", "update": "write"}
+    ("read", "write", "update", "fill", "leak", "compute", "mac", "mac_random", "mac_reused", "mac_gated", "idle",
+     "transfer_random")
+)  # fmt: skip
+# Names of one thing: a product of 0.4, of 0.3, of tables that we wrote before; a write of 0.4, 0.3, 0.2.
+_ALIKE = (("compute", "mac_random", "mac"), ("write", "update", "fill"))
 
 _RANGE = re.compile(r"\[(\d{1,9})\.\.(\d{1,9})\]")
 
@@ -63,13 +65,21 @@ class PriceTable:
         ValueError
             If the table has no such entry; the message lists what the component has.
         """
-        for name in (action, _SYNONYMS.get(action)):
-            if name is not None and (component, name, bits) in self.prices_pj:
-                return self.prices_pj[component, name, bits]
+        found = self.find_pj(component, action, bits)
+        if found is not None:
+            return found
         has = sorted(f"{a}{'' if b is None else f' {b} bits'}" for c, a, b in self.prices_pj if c == component)
         known = ", ".join(has) if has else f"no such component; it has {', '.join(self.components()) or 'none'}"
         raise ValueError(
             f"PriceTable.price_pj: no price for {component}.{action} at bits {bits} in the table ({known})"
+        )
+
+    def find_pj(self, component: str, action: str, bits: Bits = None) -> float | None:
+        """Return the same, or `None` where the table has no such entry."""
+        alike = next((names for names in _ALIKE if action in names), ())
+        names = (action, *(name for name in alike if name != action))
+        return next(
+            (self.prices_pj[component, name, bits] for name in names if (component, name, bits) in self.prices_pj), None
         )
 
     def components(self) -> list[str]:
@@ -89,19 +99,29 @@ def load(*paths: Path | str) -> PriceTable:
     ValueError
         If a file cannot be read, is too large, or is not such a table; names the file.
     """
-    texts = []
-    for path in paths:
-        try:
-            if Path(path).stat().st_size > MAX_BYTES:
-                raise ValueError(
-                    f"accelergy.load: {path} must be at most {MAX_BYTES} bytes; give the ERT and ART files only"
-                )
-            texts.append((str(path), Path(path).read_text("utf-8")))
-        except (OSError, UnicodeDecodeError) as error:
+    return parse(*((str(path), read_text(path)) for path in paths))
+
+
+def read_text(path: Path | str) -> str:
+    """Return a file's text.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read, is no text, or is too large.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"accelergy.load: cannot read {path}: there is no such file; give an ERT or ART YAML file")
+    try:
+        if Path(path).stat().st_size > MAX_BYTES:
             raise ValueError(
-                f"accelergy.load: cannot read {path} as text ({error}); give an ERT or ART YAML file"
-            ) from error
-    return parse(*texts)
+                f"accelergy.load: {path} must be at most {MAX_BYTES} bytes; give the ERT and ART files only"
+            )
+        return Path(path).read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"accelergy.load: cannot read {path} as text ({error}); give an ERT or ART YAML file"
+        ) from error
 
 
 def parse(*texts: tuple[str, str]) -> PriceTable:
@@ -112,14 +132,26 @@ def parse(*texts: tuple[str, str]) -> PriceTable:
     ValueError
         If a text is not valid YAML, holds neither ERT nor ART, or an entry breaks the format.
     """
-    reader = _Reader()
-    for name, text in texts:
-        document = _safe_document(name, text)
-        found = [key for key in ("ERT", "ART") if key in document]
-        if not found:
+    documents = [(name, plain_document(name, text)) for name, text in texts]
+    for name, document in documents:
+        if not {"ERT", "ART"} & set(document):
             raise ValueError(f"accelergy.parse: {name} must have a top-level key ERT or ART (has {_keys(document)})")
-        for key in found:
-            (reader.energy if key == "ERT" else reader.area)(f"{name}: {key}", document[key])
+    return tables_of(documents)
+
+
+def tables_of(documents: Iterable[tuple[str, Mapping[str, Any]]]) -> PriceTable:
+    """Return the table in one or several (name, document of `plain_document`); other keys are left alone.
+
+    Raises
+    ------
+    ValueError
+        If an entry breaks the format.
+    """
+    reader = _Reader()
+    for name, document in documents:
+        for key, read in (("ERT", reader.energy), ("ART", reader.area)):
+            if key in document:
+                read(f"{name}: {key}", document[key])
     return reader.table()
 
 
@@ -171,7 +203,7 @@ class _Reader:
     def __init__(self) -> None:
         self.prices: dict[PriceKey, float] = {}
         self.areas: dict[str, float] = {}
-        self.instances: dict[str, int] = {}
+        self.counts: dict[str, dict[str, int]] = {"actions": {}, "area": {}}
         self.warnings: dict[str, str] = {}
         self.entries = 0
 
@@ -179,22 +211,36 @@ class _Reader:
         return PriceTable(
             MappingProxyType(self.prices),
             MappingProxyType(self.areas),
-            MappingProxyType(self.instances),
+            MappingProxyType(self._instances()),
             tuple(self.warnings.values()),
         )
 
+    def _instances(self) -> dict[str, int]:
+        """Return the number of instances by component; Accelergy 0.3 leaves ranges out of some names of an ART."""
+        found = dict(self.counts["actions"])
+        for component, count in self.counts["area"].items():
+            other = found.setdefault(component, count)
+            if other != count and 1 not in (other, count):
+                raise ValueError(
+                    f"accelergy.parse: {component} has {other} instances in the ERT and {count} in the ART"
+                )
+            if other != count:
+                self.warnings.setdefault("ranges", f"{component} and the like: one table alone has a range; it counts")
+                found[component] = max(other, count)
+        return found
+
     def energy(self, where: str, body: Any) -> None:
         seen: set[str] = set()
-        for component, row in self._rows(where, body):
+        for component, row in self._rows(where, body, "actions"):
             at = f"{where} {component}"
             if component in seen:
                 raise ValueError(f"accelergy.parse: {at} is listed twice; give each component one table")
             seen.add(component)
-            for action in _list(at, "actions", row.get("actions")):
+            for action in _entries(at, "actions", row.get("actions")):
                 self._action(at, component, action)
 
     def area(self, where: str, body: Any) -> None:
-        for component, row in self._rows(where, body):
+        for component, row in self._rows(where, body, "area"):
             area = _finite(f"accelergy.parse: {where} {component}", "area", row.get("area"))
             if component in self.areas:
                 raise ValueError(f"accelergy.parse: {where} {component} is listed twice; give each component one area")
@@ -205,7 +251,8 @@ class _Reader:
                 continue
             self.areas[component] = area
 
-    def _rows(self, where: str, body: Any) -> list[tuple[str, dict[str, Any]]]:
+    def _rows(self, where: str, body: Any, key: str) -> list[tuple[str, dict[str, Any]]]:
+        """Return (component, its row); `key` is what rows of version 0.2, which are no lists, hold."""
         body = _mapping(where, body)
         version = str(body.get("version", "0.4"))
         if version not in VERSIONS:
@@ -213,14 +260,13 @@ class _Reader:
                 f"accelergy.parse: {where}: version must be one of {', '.join(VERSIONS)} (got {version!r})"
             )
         rows = []
-        for row in _list(where, "tables", body.get("tables")):
+        counts = self.counts[key]
+        for row in _entries(where, "tables", body.get("tables"), key):
             self._count(where)
             row = _mapping(f"{where} tables entry", row)
-            component, count = _split_name(where, row.get("name"))
-            if self.instances.setdefault(component, count) != count:
-                raise ValueError(
-                    f"accelergy.parse: {where} {component} has {count} and {self.instances[component]} instances"
-                )
+            component, count = split_name(where, row.get("name"))
+            if counts.setdefault(component, count) != count:
+                raise ValueError(f"accelergy.parse: {where} {component} has {count} and {counts[component]} instances")
             rows.append((component, row))
         return rows
 
@@ -229,7 +275,7 @@ class _Reader:
         action = _mapping(f"{at} actions entry", action)
         name = action.get("name")
         if not isinstance(name, str):
-            raise ValueError(f"accelergy.parse: {at}: an action must have a name (got {name!r})")
+            raise ValueError(f"accelergy.parse: {at}: an action must have a name (got {_shown(name)})")
         energy = _finite(f"accelergy.parse: {at}.{name}", "energy", action.get("energy"))
         arguments = action.get("arguments")
         bits = _bits(f"{at}.{name}", arguments.get("bits") if isinstance(arguments, dict) else None)
@@ -245,22 +291,41 @@ class _Reader:
             raise ValueError(f"accelergy.parse: {where}: more than {MAX_ENTRIES} entries; give one design's tables")
 
 
-def _safe_document(name: str, text: str) -> dict[str, Any]:
-    """Return the top-level mapping, after a pass over the events that bounds size, depth and merge keys."""
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """A safe loader, in C where there is one, that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise ValueError(f"key {key.value[:40]!r} is given twice (line {key.start_mark.line + 1})")
+                seen.add(key.value)
+        return dict(super().construct_mapping(node, deep=deep))
+
+
+def plain_document(name: str, text: str) -> dict[str, Any]:
+    """Return the top-level mapping of a YAML text, after a pass over its events that bounds size, depth and merge keys.
+
+    Raises
+    ------
+    ValueError
+        Naming the text by `name`, in one line.
+    """
     if len(text) > MAX_BYTES:
         raise ValueError(f"accelergy.parse: {name} must be at most {MAX_BYTES} characters (has {len(text)})")
     depth = 0
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        for event in yaml.parse(text, Loader=_Loader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
-                raise ValueError(f"accelergy.parse: {name} is nested deeper than {MAX_DEPTH} levels; no such table is")
+                raise ValueError(f"nested deeper than {MAX_DEPTH} levels; no such table is")
             if isinstance(event, yaml.ScalarEvent) and event.value == "<<":
-                raise ValueError(f"accelergy.parse: {name} uses a YAML merge key (<<); write the entries out")
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        message = " ".join(str(error).split())
-        raise ValueError(f"accelergy.parse: {name} is not valid YAML ({message})") from error
+                raise ValueError("uses a YAML merge key (<<); write the entries out")
+        document = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
+        message = " ".join(str(error).split())[:400]
+        raise ValueError(f"accelergy.parse: {name} is not valid YAML ({message})") from None
     return _mapping(name, document)
 
 
@@ -270,10 +335,24 @@ def _mapping(where: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def _list(where: str, key: str, value: Any) -> list[Any]:
+def _entries(where: str, key: str, value: Any, inner: str | None = None) -> Iterator[Any]:
+    """Yield the entries of a list, or of a mapping by name as version 0.2 has them: rows, or actions of a row."""
+    if isinstance(value, dict):
+        for name, body in value.items():
+            if inner is not None:
+                yield {"name": name, inner: body}
+            else:
+                for one in body if isinstance(body, list) else [body]:
+                    yield {**_mapping(f"{where} {_shown(name)}", one), "name": name}
+        return
     if not isinstance(value, list):
         raise ValueError(f"accelergy.parse: {where} must have a list `{key}` (got {type(value).__name__})")
-    return value
+    yield from value
+
+
+def _shown(value: Any) -> str:
+    """Return a value for an error; what holds others by its type alone, for it may refer to itself without end."""
+    return type(value).__name__ if isinstance(value, list | dict | tuple | set) else repr(value)[:40]
 
 
 def _keys(document: dict[str, Any]) -> str:
@@ -287,7 +366,7 @@ def _finite(where: str, what: str, value: Any) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{where}: {what} must be a finite number >= 0 (got {str(value)[:40]!r})")
+        raise ValueError(f"{where}: {what} must be a finite number >= 0 (got {_shown(value)})")
     return number
 
 
@@ -296,14 +375,14 @@ def _bits(where: str, value: Any) -> Bits:
         return None
     widths = value if isinstance(value, list) else [value]
     if not widths or not all(isinstance(w, int) and not isinstance(w, bool) and w > 0 for w in widths):
-        raise ValueError(f"accelergy.parse: {where}: argument bits must be positive integers (got {str(value)[:40]!r})")
+        raise ValueError(f"accelergy.parse: {where}: argument bits must be positive integers (got {_shown(value)})")
     return tuple(widths) if isinstance(value, list) else widths[0]
 
 
-def _split_name(where: str, name: Any) -> tuple[str, int]:
+def split_name(where: str, name: Any) -> tuple[str, int]:
     """Return the name without ranges and the number of instances which the ranges mean."""
     if not isinstance(name, str) or not name:
-        raise ValueError(f"accelergy.parse: {where}: a table must have a name (got {name!r})")
+        raise ValueError(f"accelergy.parse: {where}: a table must have a name (got {_shown(name)})")
     count = 1
     for first, last in _RANGE.findall(name):
         if int(last) < int(first):

@@ -32,12 +32,15 @@ class Role:
         mac: (weight, activation, partial sum); sram: (bits of one physical word,); register: (bits,); dram: (bits of
         one access,).
     capacity_bytes : float
-        sram only: one bank.
+        sram only: one bank, which an access goes to.
+    banks : int
+        sram only: banks that the component's area is of.
     """
 
     component: str
     bits: tuple[int, ...]
     capacity_bytes: float = 0.0
+    banks: int = 1
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,8 @@ def from_tables(
     Parameters
     ----------
     table : PriceTable
-        Actions used: mac compute, register write, sram read and write, dram read; areas of mac and sram where there is
-        an ART.
+        Actions used: mac compute, register write, sram read and write, dram read, at the role's widths where the table
+        says widths; areas of mac and sram where there is an ART.
     base : Technology
         Gives the shape in widths and capacities.
     roles : mapping of {"mac", "register", "sram", "dram"} to Role
@@ -109,7 +112,7 @@ def from_tables(
         write_factor = _ratio(table, sram, "write", base.sram_write_pj(sram.capacity_bytes, sram.bits[0]))
     dram_pj = base.dram_pj_per_bit_fixed
     if dram is not None:
-        dram_pj = table.price_pj(dram.component, "read") / dram.bits[0]
+        dram_pj = _price_pj(table, dram, "read") / dram.bits[0]
     levels = f"levels of {', '.join(role for role in ROLES if role in roles)}; shape in the widths of {base.name}"
     return replace(
         base,
@@ -134,10 +137,23 @@ def _check_roles(roles: Mapping[str, Role], fill: bool) -> None:
     for role, wanted in (("mac", 3), ("register", 1), ("sram", 1), ("dram", 1)):
         if role in roles and (len(roles[role].bits) != wanted or min(roles[role].bits) < 1):
             raise ValueError(f"from_tables: role {role} must have {wanted} positive width(s) (got {roles[role].bits})")
+    sram = roles.get("sram")
+    if sram is not None and (not sram.capacity_bytes > 0 or sram.banks < 1):
+        raise ValueError(
+            f"from_tables: role sram must have capacity_bytes > 0 and banks >= 1 (got {sram.capacity_bytes:g} and "
+            f"{sram.banks}); give the bytes of one bank"
+        )
+
+
+def _price_pj(table: PriceTable, role: Role, action: str) -> float:
+    """Return the price at the role's widths where the table says widths, else the one that it has."""
+    bits = role.bits if len(role.bits) > 1 else role.bits[0]
+    at_widths = table.find_pj(role.component, action, bits)
+    return table.price_pj(role.component, action) if at_widths is None else at_widths
 
 
 def _ratio(table: PriceTable, role: Role, action: str, own_price: float) -> float:
-    price = table.price_pj(role.component, action)
+    price = _price_pj(table, role, action)
     if price <= 0:
         raise ValueError(
             f"from_tables: {role.component}.{action} must be > 0 to calibrate on (got {price}); drop the role"
@@ -157,4 +173,4 @@ def _mac_factors(table: PriceTable, base: Technology, role: Role | None) -> Fact
 
 def _sram_um2_per_bit(table: PriceTable, base: Technology, role: Role | None) -> float:
     area = 0.0 if role is None else table.areas_um2.get(role.component, 0.0)
-    return base.sram_um2_per_bit if role is None or area <= 0 else area / (8 * role.capacity_bytes)
+    return base.sram_um2_per_bit if role is None or area <= 0 else area / (8 * role.capacity_bytes * role.banks)

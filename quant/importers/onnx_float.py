@@ -6,6 +6,8 @@ import numpy as np
 
 from quant.graph import Graph
 from quant.graph import prune as without_unused
+from quant.graph_hoist import hoist
+from quant.importers.onnx_float_maps import MAPS
 from quant.importers.onnx_float_plain import PLAIN
 from quant.importers.onnx_float_walk import FloatWalk, widest, with_rank
 from quant.importers.onnx_fold import axes_of
@@ -32,7 +34,7 @@ def import_float(model: OnnxModel) -> Graph:
         nodes=tuple(walk.nodes),
         outputs=tuple(walk.values[name] for name in model.outputs),
     )
-    return without_unused(graph).check()
+    return hoist(without_unused(graph)).check()
 
 
 # --- layers ----------------------------------------------------------------------------------------------------------
@@ -148,5 +150,5 @@ RULES: dict[str, Callable[[FloatWalk, OnnxNode], None]] = {
     "LayerNormalization": _layer_norm, "RMSNormalization": _rms_norm,
     "MaxPool": _pool, "AveragePool": _pool, "GlobalAveragePool": _global_pool, "ReduceMean": _reduce_mean,
     "Gather": _embedding,
-    **PLAIN,
+    **MAPS, **PLAIN,
 }  # fmt: skip

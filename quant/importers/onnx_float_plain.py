@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quant.importers.onnx_attributes import clip_limits, pad_widths, split_sizes
+from quant.importers.onnx_attributes import clip_limits, pad_widths, read_beyond, split_sizes
 from quant.importers.onnx_float_walk import FloatWalk, widest, with_rank
 from quant.importers.onnx_fold import axes_of, reshape_target, slice_limits
 from quant.importers.onnx_model import OnnxNode, require
@@ -59,6 +60,10 @@ def _prelu(walk: FloatWalk, node: OnnxNode) -> None:
     walk.write(node, "prelu", params={"weight": slope})
 
 
+def _thresholded(walk: FloatWalk, node: OnnxNode) -> None:
+    walk.write(node, "threshold", attrs={"threshold": node.attrs.get("alpha", 1.0), "value": 0.0})
+
+
 def _softmax(walk: FloatWalk, node: OnnxNode) -> None:
     rank = walk.rank(node)
     axis = axis_of(node.attrs.get("axis", -1 if walk.model.opset >= 13 else 1), rank)
@@ -68,9 +73,10 @@ def _softmax(walk: FloatWalk, node: OnnxNode) -> None:
 
 def _power(walk: FloatWalk, node: OnnxNode) -> None:
     exponent = walk.constant(node, 1)
-    op = {2.0: "square", 0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal"}.get(float(exponent.item()))
-    require(op is not None, f"raises to the power {exponent.item()}; known are 2, 1/2, -1/2 and -1")
-    walk.write(node, str(op))
+    require(exponent.size == 1, f"raises to {exponent.size} powers; one is known")
+    number = float(exponent.item())
+    op = {2.0: "square", 0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal"}.get(number, "pow")
+    walk.write(node, op, attrs={"exponent": number} if op == "pow" else {})
 
 
 def _per_channel(walk: FloatWalk, node: OnnxNode) -> tuple[str, Array, int] | None:
@@ -186,15 +192,26 @@ def _split(walk: FloatWalk, node: OnnxNode) -> None:
 
 
 def _pad(walk: FloatWalk, node: OnnxNode) -> None:
+    if node.attrs.get("mode", "constant") != "constant":
+        _pad_by_reading(walk, node)
+        return
     before, after, value = pad_widths(walk, node, walk.rank(node))
     walk.write(node, "pad", attrs={"before": before, "after": after, "value": value})
 
 
-def _expand(walk: FloatWalk, node: OnnxNode) -> None:
-    """Expand is taken where it changes nothing but the batch."""
-    shape = walk.shape(node.inputs[0])
-    require(np.broadcast_shapes(shape, tuple(walk.constant(node, 1))) == shape, f"expands samples of {shape}")
-    walk.same(node)
+def _pad_by_reading(walk: FloatWalk, node: OnnxNode) -> None:
+    """Pad with what is inside the map: a gather along each axis."""
+    before, after, _ = pad_widths(walk, replace(node, attrs={**node.attrs, "mode": "constant"}), walk.rank(node))
+    name = walk.of(node)
+    for axis, (front, back) in enumerate(zip(before, after, strict=True)):
+        size = walk.shapes[name][axis]
+        src = read_beyond(str(node.attrs["mode"]), np.arange(-front, size + back), size)
+        if front or back:
+            name = walk.emit(
+                walk.free(f"{node.outputs[0]}.{axis}"), "duplicate", (name,), node.name,
+                attrs={"axis": axis, "src": tuple(src.tolist())},
+            )  # fmt: skip
+    walk.values[node.outputs[0]] = name
 
 
 def _cast(walk: FloatWalk, node: OnnxNode) -> None:
@@ -208,13 +225,14 @@ PLAIN: dict[str, Callable[[FloatWalk, OnnxNode], None]] = {
     "Relu": _function("relu"), "Sigmoid": _function("sigmoid"), "Tanh": _function("tanh"), "Erf": _function("erf"),
     "Exp": _function("exp"), "Log": _function("log"), "Sqrt": _function("sqrt"), "Neg": _function("neg"),
     "Abs": _function("abs"), "Reciprocal": _function("reciprocal"), "HardSwish": _function("hardswish"),
-    "Softplus": _function("softplus"), "Mish": _function("mish"),
+    "Softplus": _function("softplus"), "Mish": _function("mish"), "Sin": _function("sin"), "Cos": _function("cos"),
+    "ThresholdedRelu": _thresholded,
     "com.microsoft::Gelu": _function("gelu", approximate=("approximate", "none")),
     "Gelu": _function("gelu", approximate=("approximate", "none")),
     "LeakyRelu": _function("leaky_relu", slope=("alpha", 0.01)), "Elu": _function("elu", alpha=("alpha", 1.0)),
     "Clip": _clip, "HardSigmoid": _hard_sigmoid, "PRelu": _prelu, "Softmax": _softmax, "Pow": _power,
     "Add": _binary, "Sub": _binary, "Mul": _binary, "Div": _binary, "Sum": _sum, "Concat": _concat,
     "Reshape": _reshape, "Flatten": _flatten, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Transpose": _transpose,
-    "Slice": _slice, "Split": _split, "Pad": _pad, "Expand": _expand, "Cast": _cast,
+    "Slice": _slice, "Split": _split, "Pad": _pad, "Cast": _cast,
     "Identity": FloatWalk.same, "Dropout": FloatWalk.same,
 }  # fmt: skip

@@ -58,6 +58,11 @@ class FloatWalk(Walk[str]):
         self.values[name] = name
         return name
 
+    def free(self, name: str) -> str:
+        """Return a tensor name that is not taken."""
+        tries = (name if i == 0 else f"{name}.{i}" for i in range(len(self.shapes) + 2))
+        return next(found for found in tries if found not in self.shapes)
+
     def write(self, node: OnnxNode, op: str, *inputs: str, attrs: Any = None, params: Any = None) -> str:
         """Write an operator's result as one node."""
         sources = inputs or (self.of(node),)

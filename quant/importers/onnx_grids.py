@@ -1,5 +1,6 @@
 """QuantizeLinear, DequantizeLinear and QONNX's Quant: how values of a quantized ONNX file get on and off a grid."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from accelsim.arith import code_range
 from quant.importers.onnx_model import OnnxNode, require
+from quant.importers.onnx_rules import dequantize
 from quant.importers.onnx_writer import (
     CODE_DTYPES,
     Codes,
@@ -47,7 +49,7 @@ def grid_at(writer: Writer, node: OnnxNode, scale: int, zero: int) -> Grid:
 
 def quantize_linear(writer: Writer, node: OnnxNode) -> None:
     """QuantizeLinear of weights, an input, or what float operators left behind."""
-    if node.inputs[0] in writer.constants:
+    if node.inputs[0] in writer.constants or isinstance(writer.values.get(node.inputs[0]), Weights):
         _quantize_weights(writer, node)
         return
     put(writer, node, writer.values[node.inputs[0]], grid_at(writer, node, 1, 2), node.outputs[0])
@@ -79,12 +81,86 @@ def put(writer: Writer, node: OnnxNode, value: Held, grid: Grid, name: str) -> N
         codes = _put_sums(writer, node, value, grid, name)
     elif isinstance(value, Waiting):
         _note_doubt(writer, value, grid, name)
-        finish = writer.runtime.finish[value.node.op]
+        finish = writer.runtime.finish.get(value.node.op)
+        require(finish is not None, f"quantizes what {value.node} gives, which has no integer form; leave it in float")
+        assert finish is not None
         codes = finish(writer, value, writer.clipped(grid, value.low, value.high), name)
     else:
         raise ValueError("quantizes what are codes already")
     writer.values[name] = codes
     writer.named[name] = codes
+
+
+MIDWAY_BITS = 16
+
+
+def settled(writer: Writer, value: Held, name: str) -> Real | None:
+    """Bring a float step that no QuantizeLinear follows onto 16 bits, which hold all it can be; ``None`` if unknown."""
+    inner = value.value if isinstance(value, Moved) else value
+    reach = _reach(writer, inner)
+    if reach is None or not np.isfinite(reach):
+        return None
+    low, high = code_range(MIDWAY_BITS, True)
+    grid = Grid(max(reach, 1e-30) / high, 0, MIDWAY_BITS, True, low, high)
+    label = writer.free(f"{name}.midway")
+    before = dict(writer.named)
+    put(writer, OnnxNode(name, "QuantizeLinear", (name,), (label,), {}), value, grid, label)
+    codes = writer.values.pop(label)
+    writer.named.clear()
+    writer.named.update(before)  # no tensor of the file
+    assert isinstance(codes, Codes)
+    writer.parts.midway.add(codes.name)
+    writer.remark(codes.name, f"{name!r} is float32 in {writer.runtime.name}; here it has {MIDWAY_BITS} bits")
+    return Real(codes, grid.scale, 0)
+
+
+def _reach(writer: Writer, value: Held) -> float | None:
+    """Return a bound on the magnitude of a float step."""
+    if isinstance(value, Curve):
+        tensor = writer.tensor(value.source.codes)
+        codes = np.arange(tensor.low, tensor.high + 1)
+        values = value.function(dequantize(codes, value.source.scale, value.source.zero))
+        finite = np.abs(np.asarray(values, dtype=np.float64))
+        return float(finite[np.isfinite(finite)].max(initial=0.0))
+    if isinstance(value, Scaled):
+        bias = 0.0 if value.bias is None else np.abs(value.bias)
+        most = float((writer.tensor(value).magnitude * np.asarray(value.scale, np.float64) + bias).max())
+        return min(most, max(abs(value.low), abs(value.high)))
+    if isinstance(value, Waiting):
+        return _joined_reach(writer, value)
+    return None
+
+
+_KEEPING = ("AveragePool", "GlobalAveragePool", "ReduceMean", "Concat", "Resize", "Max", "Min")
+"""Operators whose results lie within the range of what they read."""
+
+
+_NORMS = ("LayerNormalization", "InstanceNormalization", "GroupNormalization")
+
+
+def _joined_reach(writer: Writer, value: Waiting) -> float | None:
+    """Return a bound on the magnitude of what several tensors are joined to."""
+    ends = []
+    for held in value.operands:
+        if isinstance(held, Weights):
+            ends.append(float(np.abs(held.real()).max(initial=0.0)))
+        elif isinstance(held, Real):
+            tensor = writer.tensor(held.codes)
+            ends.append(max(abs(tensor.low - held.zero), abs(tensor.high - held.zero)) * held.scale)
+        else:
+            return None
+    if value.node.op in _KEEPING:
+        return max(ends)
+    if value.node.op in ("Add", "Sub", "Sum"):
+        return sum(ends)
+    if value.node.op in _NORMS:  # a row of n values has none above √n, once normalized
+        numbers = [writer.values.get(name, writer.constants.get(name)) for name in value.node.inputs[1:3]]
+        most = [np.abs(n.real() if isinstance(n, Weights) else n).max() for n in numbers if n is not None]
+        return float(math.sqrt(math.prod(writer.sample_of(value.operands[0]))) * most[0] + sum(most[1:]))
+    if value.node.op == "PRelu":
+        slopes = writer.values.get(value.node.inputs[1], writer.constants.get(value.node.inputs[1]))
+        return ends[0] * max(1.0, float(np.abs(slopes.real() if isinstance(slopes, Weights) else slopes).max()))
+    return math.prod(ends) if value.node.op == "Mul" else None
 
 
 def _note_doubt(writer: Writer, value: Scaled | Waiting, grid: Grid, name: str) -> None:
@@ -100,7 +176,9 @@ def _put_sums(writer: Writer, node: OnnxNode, value: Scaled, grid: Grid, name: s
 
 
 def _quantize_weights(writer: Writer, node: OnnxNode) -> None:
-    real, scale = writer.constant(node, 0), writer.constant(node, 1).astype(np.float32).reshape(-1)
+    held = writer.values.get(node.inputs[0])
+    real = held.real() if isinstance(held, Weights) else writer.constant(node, 0)
+    scale = writer.constant(node, 1).astype(np.float32).reshape(-1)
     zero = writer.optional(node, 2)
     dtype = np.dtype(np.uint8) if zero is None else zero.dtype
     require(dtype.name in CODE_DTYPES, f"quantizes weights to {dtype.name}")

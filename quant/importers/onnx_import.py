@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,15 @@ from quant.graph import Graph
 from quant.importers.onnx_float import import_float
 from quant.importers.onnx_model import OnnxModel, load_onnx, read_onnx, require
 from quant.importers.onnx_quant import Rule
-from quant.importers.onnx_quant_ops import ONNX_RUNTIME
+from quant.importers.onnx_quant_maps import FINISH as MAPS
+from quant.importers.onnx_quant_ops import ONNX_RUNTIME as PLAIN_RUNTIME
 from quant.importers.onnx_sums import add_bias
 from quant.importers.onnx_whole import RULES
 from quant.importers.onnx_whole_ops import Doubled
 from quant.importers.onnx_writer import CODE_DTYPES, Codes, Curve, Port, Real, Runtime, Scaled, Waiting, Weights, Writer
+
+ONNX_RUNTIME = replace(PLAIN_RUNTIME, finish={**PLAIN_RUNTIME.finish, **MAPS})
+"""ONNX Runtime on a CPU, with everything that is known to stand between its codes."""
 
 QUANTIZED_MARKS = ("QuantizeLinear", "DequantizeLinear", "QLinear", "ConvInteger", "MatMulInteger", "QGemm", "::Quant")
 
@@ -158,6 +162,7 @@ def read_integers(model: OnnxModel, runtime: Runtime, rules: Mapping[str, Rule])
     writer = Writer(model, runtime)
     writer.go(rules, "integer")
     outputs = [_output(writer, name) for name in model.outputs]
+    _spread_doubt(writer)
     program = writer.program(outputs)
     check(program)
     return OnnxNetwork(
@@ -169,6 +174,15 @@ def read_integers(model: OnnxModel, runtime: Runtime, rules: Mapping[str, Rule])
         inexact=frozenset(writer.parts.inexact),
         runtime=runtime,
     )
+
+
+def _spread_doubt(writer: Writer) -> None:
+    """Carry doubt from tensors that the file does not have to the first ones behind them that it has."""
+    named = {codes.name for codes in writer.named.values()}
+    doubtful = set(writer.parts.midway)
+    for op in writer.parts.ops:
+        if doubtful.intersection(op.inputs):
+            (writer.parts.inexact if op.output in named else doubtful).add(op.output)
 
 
 def _output(writer: Writer, name: str) -> Port:

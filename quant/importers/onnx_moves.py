@@ -6,17 +6,20 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accelsim.program import Duplicate, MaxPool, Pad, Reshape, Slice
-from quant.importers.onnx_attributes import pad_widths, split_sizes
+from quant.importers.onnx_attributes import pad_widths, read_beyond, split_sizes
 from quant.importers.onnx_fold import axes_of, reshape_target, slice_limits
-from quant.importers.onnx_geometry import window
+from quant.importers.onnx_geometry import resize_places, window
+from quant.importers.onnx_grids import put, settled
 from quant.importers.onnx_model import OnnxNode, require
 from quant.importers.onnx_quant_ops import ceil_pads
 from quant.importers.onnx_sums import pair, sides
 from quant.importers.onnx_walk import axis_of, keeps_batch
-from quant.importers.onnx_writer import Codes, Curve, Given, Held, Moved, Real, Scaled, Waiting, Weights, Writer
+from quant.importers.onnx_writer import Codes, Curve, Given, Grid, Held, Moved, Real, Scaled, Waiting, Weights, Writer
 
+Ints = NDArray[np.int64]
 Move = Callable[[Writer, OnnxNode, Codes, str], Codes]
 
 
@@ -126,7 +129,7 @@ def _max_pool(writer: Writer, node: OnnxNode, codes: Codes, name: str) -> Codes:
     return replace(codes, name=name, layout=source.layout)
 
 
-def _cut(writer: Writer, codes: Codes, limits: list[slice], name: str) -> Codes:
+def cut_part(writer: Writer, codes: Codes, limits: list[slice], name: str) -> Codes:
     """Write a part of codes; the limits are in the file's order of axes."""
     shape = writer.tensor(codes).shape
     parts = [limits[axis].indices(size) for axis, size in zip(codes.layout, shape, strict=True)]
@@ -138,60 +141,208 @@ def _cut(writer: Writer, codes: Codes, limits: list[slice], name: str) -> Codes:
     return replace(codes, name=name)
 
 
-def _slice(writer: Writer, node: OnnxNode, codes: Codes, name: str) -> Codes:
-    limits = slice_limits(node, writer.constant_inputs(node), (writer.batch, *writer.sample_of(codes)))
-    require(limits[0].indices(writer.batch) == (0, writer.batch, 1), "slices the batch")
-    return _cut(writer, codes, limits[1:], name)
-
-
 def _split(writer: Writer, node: OnnxNode) -> None:
     held, codes = _source(writer, node)
     shape = writer.sample_of(codes)
     axis, start = axis_of(node.attrs.get("axis", 0), len(shape) + 1), 0
     for name, size in zip(node.outputs, split_sizes(writer, node, shape[axis]), strict=True):
         limits = [slice(start, start + size) if i == axis else slice(None) for i in range(len(shape))]
-        _keep(writer, name, held, _cut(writer, codes, limits, name))
+        _keep(writer, name, held, cut_part(writer, codes, limits, name))
         start += size
 
 
 def _pad(writer: Writer, node: OnnxNode) -> None:
-    held, codes = _source(writer, node)
-    tensor = writer.tensor(codes)
-    before, after, value = pad_widths(writer, node, len(tensor.shape) + 1)
-    require(min((*before, *after)) >= 0, f"cuts by negative pads {before}, {after}")
-    code = value
+    if node.attrs.get("mode", "constant") != "constant":
+        _rule(_pad_by_reading)(writer, node)
+        return
+    held = writer.values.get(node.inputs[0])
+    if isinstance(held, Codes):  # the value is a code itself
+        _, _, value = pad_widths(writer, node, len(held.layout) + 1)
+        stored = writer.values.get(node.inputs[2]) if len(node.inputs) > 2 else None
+        value = float(stored.values.item()) if isinstance(stored, Weights) else value
+        codes = _bordered(writer, node, held, value, node.outputs[0])
+        _keep(writer, node.outputs[0], held, codes)
+        return
     if isinstance(held, Real):
-        code = np.rint(np.float32(value) / np.float32(held.scale)) + held.zero
-        again = np.float32(code - held.zero) * np.float32(held.scale)
-        require(bool(again == np.float32(value)), f"pads by {value}, which is on no code of its grid")
+        value = _pad_code(writer, node, held.codes, held.scale, held.zero)
+        codes = _bordered(writer, node, held.codes, value, node.outputs[0])
+        _keep(writer, node.outputs[0], held, codes)
+        return
+    _rule(_padded)(writer, node)
+
+
+def _padded(writer: Writer, node: OnnxNode, codes: Codes, name: str) -> Codes:
+    """Pad what is on its grid by now."""
+    return _bordered(writer, node, codes, _pad_code(writer, node, codes, codes.scale or 1.0, codes.zero), name)
+
+
+def _pad_code(writer: Writer, node: OnnxNode, codes: Codes, scale: float, zero: int) -> float:
+    """Return the code of a Pad's value.
+
+    Raises
+    ------
+    ValueError
+        If no code stands for it.
+    """
+    _, _, value = pad_widths(writer, node, len(codes.layout) + 1)
+    code = float(np.rint(np.float32(value) / np.float32(scale)) + zero)
+    again = np.float32(code - zero) * np.float32(scale)
+    require(bool(again == np.float32(value)), f"pads by {value}, which is on no code of its grid; pad by 0")
+    return code
+
+
+def _bordered(writer: Writer, node: OnnxNode, codes: Codes, code: float, name: str) -> Codes:
+    tensor = writer.tensor(codes)
+    before, after, _ = pad_widths(writer, node, len(tensor.shape) + 1)
+    require(min((*before, *after)) >= 0, f"cuts by negative pads {before}, {after}")
     require(tensor.low <= code <= tensor.high, f"pads by code {code}, outside {tensor.low}..{tensor.high}")
     widths = tuple((before[axis], after[axis]) for axis in codes.layout)
-    name = writer.free(node.outputs[0])
+    name = writer.free(name)
     writer.like(codes, name, tuple(n + a + b for n, (a, b) in zip(tensor.shape, widths, strict=True)))
     writer.emit(Pad, (codes.name,), name, widths=widths, value=int(code))
-    _keep(writer, node.outputs[0], held, replace(codes, name=name))
+    return replace(codes, name=name)
+
+
+def gathered(writer: Writer, codes: Codes, axis: int, src: Ints, name: str) -> Codes:
+    """Write elements src[0], src[1], .. along an axis (file's order), which is brought last."""
+    source = writer.in_layout(codes, (*(a for a in codes.layout if a != axis), axis))
+    tensor = writer.tensor(source)
+    name, zeros = writer.free(name), np.zeros(src.size, dtype=np.int64)
+    writer.like(source, name, (*tensor.shape[:-1], src.size))
+    writer.emit(
+        Duplicate, (source.name,), name, source=src, offset=zeros, shift=zeros, low=tensor.low, high=tensor.high
+    )  # fmt: skip
+    return replace(source, name=name)
 
 
 def _gather(writer: Writer, node: OnnxNode, codes: Codes, name: str) -> Codes:
+    """Take elements by constant indices of any shape, which then stand in the place of the axis."""
     index, shape = writer.constant(node, 1), writer.sample_of(codes)
     axis = axis_of(node.attrs.get("axis", 0), len(shape) + 1)
-    inside = bool(np.all((index >= -shape[axis]) & (index < shape[axis])))
-    require(index.ndim == 1 and inside, f"gathers by indices of shape {index.shape} along {shape[axis]}")
-    last = (*(a for a in codes.layout if a != axis), axis)
-    source = writer.in_layout(codes, last)
-    tensor = writer.tensor(source)
-    chosen = index.astype(np.int64) % shape[axis]
-    name = writer.free(name)
-    writer.like(source, name, (*tensor.shape[:-1], chosen.size))
-    zeros = np.zeros(chosen.size, dtype=np.int64)
-    writer.emit(
-        Duplicate, (source.name,), name, source=chosen, offset=zeros, shift=zeros, low=tensor.low, high=tensor.high
-    )
-    return replace(codes, name=name, layout=last)
+    inside = index.dtype.kind in "iu" and bool(np.all((index >= -shape[axis]) & (index < shape[axis])))
+    require(inside and index.size > 0, f"gathers by indices beyond the {shape[axis]} there are")
+    taken = gathered(writer, codes, axis, index.reshape(-1).astype(np.int64) % shape[axis], name)
+    if index.ndim == 1:
+        return taken
+    return reshaped(writer, taken, (*shape[:axis], *index.shape, *shape[axis + 1 :]), f"{name}.shaped")
+
+
+def _along(writer: Writer, codes: Codes, sources: list[Any], name: str) -> Codes:
+    """Take elements along every axis for which there is a list."""
+    for axis, src in enumerate(sources):
+        size = writer.sample_of(codes)[axis]
+        if src is not None and not np.array_equal(src, np.arange(size)):
+            codes = gathered(writer, codes, axis, np.asarray(src, dtype=np.int64), f"{name}.{axis}")
+    return codes
+
+
+def _depth_to_space(writer: Writer, node: OnnxNode, codes: Codes, name: str) -> Codes:
+    block = int(node.attrs["blocksize"])
+    channels, height, width = writer.sample_of(codes)
+    count, deep = channels // block**2, node.attrs.get("mode", "DCR") == "DCR"
+    wide = (block, block, count, height, width) if deep else (count, block, block, height, width)
+    order = (2, 3, 0, 4, 1) if deep else (0, 3, 1, 4, 2)
+    return _shuffled(writer, codes, (wide, order, (count, height * block, width * block)), name)
+
+
+def _space_to_depth(writer: Writer, node: OnnxNode, codes: Codes, name: str) -> Codes:
+    block = int(node.attrs["blocksize"])
+    channels, height, width = writer.sample_of(codes)
+    wide = (channels, height // block, block, width // block, block)
+    after = (channels * block**2, height // block, width // block)
+    return _shuffled(writer, codes, (wide, (2, 4, 0, 1, 3), after), name)
+
+
+def _shuffled(writer: Writer, codes: Codes, way: tuple[tuple[int, ...], ...], name: str) -> Codes:
+    """Reshape, permute, reshape."""
+    wide, order, after = way
+    parts = reshaped(writer, codes, wide, f"{name}.wide")
+    turned = replace(parts, layout=tuple(order.index(axis) for axis in parts.layout))
+    return reshaped(writer, turned, after, name)
+
+
+def _tile(writer: Writer, node: OnnxNode, codes: Codes, name: str) -> Codes:
+    repeats = [int(n) for n in writer.constant(node, 1).ravel()]
+    require(repeats[0] == 1, "repeats the batch")
+    sizes = writer.sample_of(codes)
+    return _along(writer, codes, [list(range(d)) * n for d, n in zip(sizes, repeats[1:], strict=True)], name)
+
+
+def _expand(writer: Writer, node: OnnxNode, codes: Codes, name: str) -> Codes:
+    shape = (writer.batch, *writer.sample_of(codes))
+    target = np.broadcast_shapes(shape, tuple(int(d) for d in writer.constant(node, 1).ravel()))
+    require(len(target) == len(shape) and target[0] == shape[0], f"expands samples of {shape} to {target}")
+    src = [None if a == b else (0,) * b for a, b in zip(shape[1:], target[1:], strict=True)]
+    return _along(writer, codes, src, name)
+
+
+def _nearest(writer: Writer, node: OnnxNode, codes: Codes, name: str) -> Codes:
+    places = resize_places(writer, node, (writer.batch, *writer.sample_of(codes)))
+    require(places[0] is None, "resizes the batch")
+    return _along(writer, codes, places[1:], name)
+
+
+def _pad_by_reading(writer: Writer, node: OnnxNode, codes: Codes, name: str) -> Codes:
+    """Pad with what is inside the map."""
+    sizes, mode = writer.sample_of(codes), str(node.attrs["mode"])
+    plain = replace(node, attrs={**node.attrs, "mode": "constant"})
+    before, after, _ = pad_widths(writer, plain, len(sizes) + 1)
+    lines = (np.arange(-b, n + a) for n, b, a in zip(sizes, before, after, strict=True))
+    return _along(writer, codes, [read_beyond(mode, p, n) for p, n in zip(lines, sizes, strict=True)], name)
+
+
+def _largest_along(writer: Writer, node: OnnxNode, codes: Codes, name: str) -> Codes:
+    """Take the maximum over axes: quantizing keeps order."""
+    shape = writer.sample_of(codes)
+    axes = axes_of(node, writer.constant_inputs(node)) if node.op == "ReduceMax" else range(2, len(shape) + 1)
+    require(bool(axes), "takes the maximum over the batch")
+    inner = sorted({axis_of(a, len(shape) + 1) for a in axes or ()})
+    rest = tuple(a for a in range(len(shape)) if a not in inner)
+    count, others = math.prod(shape[a] for a in inner), math.prod(shape[a] for a in rest)
+    source = writer.in_layout(codes, (*inner, *rest))
+    flat, best = writer.free(f"{name}.rows"), writer.free(f"{name}.largest")
+    writer.like(source, flat, (count, 1, others))
+    writer.emit(Reshape, (source.name,), flat, shape=(count, 1, others))
+    writer.like(source, best, (1, 1, others))
+    writer.emit(MaxPool, (flat,), best, kernel=(count, 1), stride=(count, 1))
+    kept = node.op != "ReduceMax" or bool(node.attrs.get("keepdims", 1))
+    after = tuple(1 if i in inner else d for i, d in enumerate(shape) if kept or i not in inner)
+    return reshaped(writer, replace(codes, name=best, layout=(0, 1, 2)), after, name)
+
+
+def _slice_any(writer: Writer, node: OnnxNode, codes: Codes, name: str) -> Codes:
+    """Slice; backwards by reading."""
+    sizes = writer.sample_of(codes)
+    limits = slice_limits(node, writer.constant_inputs(node), (writer.batch, *sizes))
+    require(limits[0].indices(writer.batch) == (0, writer.batch, 1), "slices the batch")
+    if all((part.step or 1) > 0 for part in limits[1:]):
+        return cut_part(writer, codes, limits[1:], name)
+    return _along(writer, codes, [np.arange(n)[part] for n, part in zip(sizes, limits[1:], strict=True)], name)
+
+
+def resize(writer: Writer, node: OnnxNode) -> None:
+    """Resize: nearest by reading; else what it gives must wait for its grid."""
+    if node.attrs.get("mode", "nearest") == "nearest":
+        _rule(_nearest)(writer, node)
+        return
+    value, mode = writer.values.get(node.inputs[0]), node.attrs["mode"]
+    require(mode == "linear", f"resizes by {mode}; nearest and linear are known")
+    if isinstance(value, Codes) and value.scale is not None:  # codes in, codes out, on one grid
+        tensor, held = writer.tensor(value), Real(value, value.scale, value.zero)
+        grid = Grid(value.scale, value.zero, tensor.bits, tensor.signed, tensor.low, tensor.high)
+        put(writer, node, Waiting(node, (held,)), grid, node.outputs[0])
+        return
+    if isinstance(value, Scaled | Curve | Waiting | Moved):
+        value = settled(writer, value, node.inputs[0])
+    require(isinstance(value, Real), "resizes values that are not quantized yet; quantize them first")
+    writer.values[node.outputs[0]] = Waiting(node, (value,))
 
 
 RULES: dict[str, Callable[[Writer, OnnxNode], Any]] = {
     "Identity": _rule(_same), "Dropout": _rule(_same), "Reshape": _rule(_reshape), "Flatten": _rule(_flatten),
     "Squeeze": _rule(_squeeze), "Unsqueeze": _rule(_unsqueeze), "Transpose": _rule(_transpose),
-    "MaxPool": _rule(_max_pool), "Slice": _rule(_slice), "Split": _split, "Pad": _pad, "Gather": _rule(_gather),
+    "MaxPool": _rule(_max_pool), "Slice": _rule(_slice_any), "Split": _split, "Pad": _pad, "Gather": _rule(_gather),
+    "DepthToSpace": _rule(_depth_to_space), "SpaceToDepth": _rule(_space_to_depth), "Tile": _rule(_tile),
+    "Resize": resize, "Upsample": resize, "Expand": _rule(_expand),
+    "ReduceMax": _rule(_largest_along), "GlobalMaxPool": _rule(_largest_along),
 }  # fmt: skip

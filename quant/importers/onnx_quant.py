@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from accelsim.program import Clamp
 from quant.importers import onnx_moves as moves
+from quant.importers import onnx_quant_layers as layers
+from quant.importers import onnx_quant_maps as maps
 from quant.importers.onnx_attributes import clip_limits
 from quant.importers.onnx_grids import (
     dequantize_linear,
@@ -22,15 +24,26 @@ from quant.importers.onnx_grids import (
     put,
     qonnx_quant,
     quantize_linear,
+    settled,
     stored_weights,
 )
 from quant.importers.onnx_model import OnnxNode, require
+from quant.importers.onnx_quant_functions import (
+    ATTRIBUTED,
+    POINTWISE,
+    point,
+    pointwise,
+    pointwise_or_waiting,
+    prelu,
+    with_attributes,
+)
 from quant.importers.onnx_rules import EXACT, ROUNDED, clip, hard_sigmoid, leaky_relu
 from quant.importers.onnx_sums import add_bias, convolve, multiply, multiply_stored
 from quant.importers.onnx_writer import (
     Codes,
     Curve,
     Held,
+    Moved,
     Real,
     Scaled,
     Waiting,
@@ -55,7 +68,12 @@ def operand(writer: Writer, node: OnnxNode, place: int) -> Held:
 def real_at(writer: Writer, node: OnnxNode, place: int = 0) -> Real:
     """Return an operand that must be dequantized codes."""
     value = operand(writer, node, place)
-    require(isinstance(value, Real), f"reads {node.inputs[place]!r}, which is not quantized")
+    name = node.inputs[place]
+    if isinstance(value, Curve | Scaled | Moved | Waiting):
+        found = settled(writer, value, name)
+        if found is not None:
+            value = writer.values[name] = found
+    require(isinstance(value, Real), f"reads {name!r}, which is not quantized; quantize it too")
     assert isinstance(value, Real)
     return value
 
@@ -115,7 +133,7 @@ def codes_at(writer: Writer, node: OnnxNode, place: int) -> Codes:
 def _qlinear_matmul(writer: Writer, node: OnnxNode) -> None:
     x, zero = codes_at(writer, node, 0), int(one_number(writer, node, 2, 0))
     first = np.float32(one_number(writer, node, 1))
-    if writer.is_constant(node, 3):
+    if writer.is_constant(node, 3) or isinstance(writer.values.get(node.inputs[3]), Weights):
         weights = stored_weights(writer, node, 3, 4, 5, axis=1)
         sums = multiply_stored(writer, node, x, zero, weights, None, transposed=False)
         scale = first * weights.scale
@@ -158,7 +176,15 @@ def _integer_product(writer: Writer, node: OnnxNode) -> None:
 # --- real steps behind sums ------------------------------------------------------------------------------------------
 
 
+_FLOAT_OR_BOOL = {1: np.float32, 9: np.bool_}
+
+
 def _cast(writer: Writer, node: OnnxNode) -> None:
+    value = writer.values.get(node.inputs[0])
+    if isinstance(value, Curve) and node.attrs["to"] in _FLOAT_OR_BOOL:
+        dtype = _FLOAT_OR_BOOL[node.attrs["to"]]
+        writer.values[node.outputs[0]] = replace(value, function=lambda x: value.function(x).astype(dtype))
+        return
     codes = codes_at(writer, node, 0)
     require(node.attrs["to"] == 1, f"casts to type {node.attrs['to']}; float32 is known")
     if writer.tensor(codes).kind == "accumulator":
@@ -186,9 +212,19 @@ def _binary(writer: Writer, node: OnnxNode) -> None:
         sums = add_bias(writer, other, writer.constants[node.inputs[places[0]]])
         writer.values[node.outputs[0]] = writer.named[node.outputs[0]] = sums
         return
+    operands = tuple(writer.values.get(name) for name in node.inputs)
+    joined = node.op in ("Add", "Mul") and all(isinstance(value, Real | Weights) for value in operands)
+    found = None if joined or node.op == "Sum" else point(writer, node)  # what ONNX Runtime joins as codes waits
+    if found is not None:
+        writer.values[node.outputs[0]] = found
+        return
+    for i, value in enumerate(operands):
+        if isinstance(value, Curve | Scaled | Moved | Waiting):
+            real_at(writer, node, i)
     operands = tuple(operand(writer, node, i) for i in range(len(node.inputs)))
     require(
-        all(isinstance(value, Real | Weights) for value in operands), "joins values that are not quantized one by one"
+        all(isinstance(value, Real | Weights) for value in operands),
+        "joins values that are not quantized one by one; quantize each of them",
     )
     writer.values[node.outputs[0]] = Waiting(node, operands)
 
@@ -215,6 +251,8 @@ def _function(writer: Writer, node: OnnxNode) -> None:
     if isinstance(value, Codes):
         _clip_codes(writer, node, value)
         return
+    if isinstance(value, Moved):
+        value = real_at(writer, node)
     low, high = (0.0, np.inf) if node.op == "Relu" else clip_limits(writer, node) if node.op == "Clip" else (None, None)
     if isinstance(value, Scaled | Waiting):
         require(low is not None, "is a function of values that are not quantized one by one; quantize them first")
@@ -227,12 +265,12 @@ def _function(writer: Writer, node: OnnxNode) -> None:
     if isinstance(value, Curve):
         inner = value.function
         writer.values[node.outputs[0]] = replace(
-            value, function=lambda x: function(inner(x)), exact=value.exact and node.op not in ROUNDED
+            value, function=lambda x: function(inner(x)), exact=value.exact and node.op not in _ROUNDED
         )
         return
     require(isinstance(value, Real), "is a function of values that are not quantized one by one")
     assert isinstance(value, Real)
-    writer.values[node.outputs[0]] = Curve(value, function, node.op not in ROUNDED)
+    writer.values[node.outputs[0]] = Curve(value, function, node.op not in _ROUNDED)
 
 
 def _named(node: OnnxNode) -> Callable[[Array], Array]:
@@ -240,6 +278,9 @@ def _named(node: OnnxNode) -> Callable[[Array], Array]:
         return leaky_relu(node.attrs.get("alpha", 0.01))
     if node.op == "HardSigmoid":
         return hard_sigmoid(node.attrs.get("alpha", 0.2), node.attrs.get("beta", 0.5))
+    found = with_attributes(node)
+    if found is not None:
+        return found
     require(node.attrs.get("approximate", "none") == "none", f"approximates by {node.attrs.get('approximate')}")
     return (EXACT | ROUNDED)[node.op]
 
@@ -283,7 +324,7 @@ def _qlinear(op: str, count: int = 1) -> Rule:
 
 
 def _qlinear_operand(writer: Writer, node: OnnxNode, place: int) -> Real | Weights:
-    if writer.is_constant(node, place):
+    if writer.is_constant(node, place) or isinstance(writer.values.get(node.inputs[place]), Weights):
         return stored_weights(writer, node, place, place + 1, place + 2)
     scale, zero = float(np.float32(one_number(writer, node, place + 1))), int(one_number(writer, node, place + 2, 0))
     return Real(codes_at(writer, node, place), scale, zero)
@@ -298,7 +339,9 @@ def _qlinear_concat(writer: Writer, node: OnnxNode) -> None:
 
 _QONNX = ("qonnx.custom_op.general::Quant", "finn.custom_op.general::Quant", "onnx.brevitas::Quant")
 _MS = "com.microsoft::"
-_FUNCTIONS = ("Relu", "Clip", "LeakyRelu", "HardSigmoid", *(EXACT.keys() - {"Relu"}), *ROUNDED)
+_ROUNDED = (*ROUNDED, *ATTRIBUTED[:3])
+_FUNCTIONS = ("Relu", "Clip", "LeakyRelu", "HardSigmoid", *(EXACT.keys() - {"Relu"}), *ROUNDED, *ATTRIBUTED)
+_POINTS = (*(POINTWISE.keys() - {"Add", "Sub", "Mul", "Div", "Max", "Min"}), "Pow")
 
 RULES: dict[str, Rule] = {
     "QuantizeLinear": quantize_linear, f"{_MS}QuantizeLinear": quantize_linear,
@@ -314,7 +357,11 @@ RULES: dict[str, Rule] = {
     f"{_MS}QLinearGlobalAveragePool": _qlinear("GlobalAveragePool"),
     f"{_MS}QLinearSoftmax": _qlinear("Softmax"), f"{_MS}QLinearConcat": _qlinear_concat,
     **dict.fromkeys(_FUNCTIONS, _function),
+    **dict.fromkeys(_POINTS, pointwise), "Max": pointwise_or_waiting, "Min": pointwise_or_waiting, "PRelu": prelu,
     **dict.fromkeys(("AveragePool", "GlobalAveragePool", "ReduceMean", "Softmax", "Concat"), _waiting),
     "Cast": _cast,
     **moves.RULES,
+    "ConvTranspose": layers.conv_transpose, "BatchNormalization": maps.batch_norm,
+    **dict.fromkeys(("LayerNormalization", "InstanceNormalization", "GroupNormalization"), maps.wait_for_grid),
+    **dict.fromkeys(("ReduceSum", "LogSoftmax"), _waiting),
 }  # fmt: skip

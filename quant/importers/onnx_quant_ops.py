@@ -1,5 +1,6 @@
 """Float operators between DequantizeLinear and QuantizeLinear that join codes: sums, products, means, softmax."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -219,17 +220,23 @@ def _reduce_mean(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes
     require(bool(axes), "takes the mean over the batch")
     inner = tuple(sorted({axis_of(a, len(sample) + 1) for a in axes or ()}))
     rest = tuple(a for a in range(len(sample)) if a not in inner)
-    require(len(rest) == 1, f"takes the mean over axes {axes} of samples {sample}; all but one are needed")
     source = writer.in_layout(held.codes, (*inner, *rest))
     writer.remark(name, f"{name!r} is a mean of real numbers in {writer.runtime.name}; here of their exact sum")
+    count = math.prod(sample[a] for a in inner)
+    if len(rest) != 1:
+        rows = writer.free(f"{name}.rows")
+        writer.like(source, rows, (count, math.prod(sample[a] for a in rest)))
+        writer.emit(Reshape, (source.name,), rows, shape=writer.parts.tensors[rows].shape)
+        source = Codes(rows, (1, 0))
+    held = replace(held, scale=held.scale * count) if node.op == "ReduceSum" else held
     kept = bool(node.attrs.get("keepdims", 1))
-    done = _whole_mean(writer, held, source, grid, name if kept else writer.free(f"{name}.kept"))
-    if kept:
-        return done
-    shape = (sample[rest[0]],)
+    if kept and len(rest) == 1:
+        return _whole_mean(writer, held, source, grid, name)
+    done = _whole_mean(writer, held, source, grid, writer.free(f"{name}.kept"))
+    shape = tuple(1 if i in inner else d for i, d in enumerate(sample) if kept or i not in inner)
     writer.codes_tensor(name, shape, grid)
     writer.emit(Reshape, (done.name,), name, shape=shape)
-    return Codes(name, (0,), grid.scale, grid.zero)
+    return Codes(name, tuple(range(len(shape))), grid.scale, grid.zero)
 
 
 def _concat(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
@@ -270,6 +277,7 @@ FINISH: dict[str, Callable[[Writer, Waiting, Grid, str], Codes]] = {
     "AveragePool": _average,
     "GlobalAveragePool": _global_average,
     "ReduceMean": _reduce_mean,
+    "ReduceSum": _reduce_mean,
     "Concat": _concat,
     "Softmax": _softmax,
 }

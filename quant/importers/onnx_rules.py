@@ -43,7 +43,7 @@ def dequantize(codes: Array, scale: float, zero: int) -> NDArray[np.float32]:
 def quantize(values: Array, scale: float, zero: int, low: int, high: int) -> NDArray[np.int64]:
     """Return QuantizeLinear's codes: the float32 quotient, ties to even, then the zero point and the clamp."""
     with np.errstate(over="ignore"):
-        quotient = np.asarray(values, dtype=f32) / f32(scale)
+        quotient = np.nan_to_num(np.asarray(values, dtype=f32), posinf=np.inf, neginf=-np.inf) / f32(scale)
     rounded = np.rint(np.clip(quotient, low - zero, high - zero).astype(np.float64))
     return np.asarray(rounded.astype(np.int64) + zero, dtype=np.int64)
 
@@ -131,6 +131,10 @@ ROUNDED: dict[str, Function] = {
     "Gelu": rounded(lambda v: v * 0.5 * (1 + math.erf(v / math.sqrt(2)))),
     "com.microsoft::Gelu": rounded(lambda v: v * 0.5 * (1 + math.erf(v / math.sqrt(2)))),
     "Softplus": rounded(lambda v: max(v, 0.0) + math.log1p(math.exp(-abs(v)))),
+    "Log": rounded(lambda v: math.log(v) if v > 0 else -math.inf if v == 0 else math.nan),
+    "Sin": rounded(math.sin),
+    "Cos": rounded(math.cos),
+    "Reciprocal": rounded(lambda v: 1 / v if v else math.inf),
     "Mish": rounded(lambda v: v * math.tanh(max(v, 0.0) + math.log1p(math.exp(-abs(v))))),
 }
 """Functions whose float32 steps are not followed: a code may differ where a value lies within an ulp of a tie."""

@@ -86,7 +86,10 @@ class Walk(ABC, Generic[T]):
         self._require_known(rules, what)
         for node in self.model.nodes:
             if node.op in ("Shape", "Size"):
-                self._fold_shape(node)
+                try:
+                    self._fold_shape(node)
+                except ValueError as error:
+                    raise ValueError(f"{self.model.name}: {node}: {error}") from None
                 continue
             ready = all(name in self.constants or not name for name in node.inputs)
             if ready and len(node.outputs) == 1:

@@ -19,6 +19,7 @@ from quant.importers.onnx_model import OnnxNode, require
 from quant.importers.onnx_moves import RULES as MOVES
 from quant.importers.onnx_quant import RULES as PLAIN
 from quant.importers.onnx_quant import Rule
+from quant.importers.onnx_quant_layers import embedding
 from quant.importers.onnx_shares import Share, Summed, put_mean, read_softmax, sum_window
 from quant.importers.onnx_walk import axis_of
 from quant.importers.onnx_whole_ops import (
@@ -179,8 +180,8 @@ def _softmax_step(writer: Writer, node: OnnxNode) -> Any:
         require(whole.zero == 0 and whole.low is None, "takes the largest of numbers that are no codes")
         return Share(whole.codes)
     if share is None and node.op == "ReduceSum":
-        require(isinstance(held[0], Real), "sums what is no tensor of codes")
-        return sum_window(writer, node, held[0])
+        of_ours = isinstance(held[0], Real) and held[0].scale == 1.0
+        return sum_window(writer, node, held[0]) if of_ours else None
     return share
 
 
@@ -219,10 +220,7 @@ def _concat(writer: Writer, node: OnnxNode) -> Any:
 
 def _round(writer: Writer, node: OnnxNode) -> Any:
     value = writer.values.get(node.inputs[0])
-    require(
-        isinstance(value, Scaled | Real | Stretched | Waiting | Summed), "rounds what is no float step behind integers"
-    )
-    return Rounded(value)
+    return Rounded(value) if isinstance(value, Scaled | Real | Stretched | Waiting | Summed) else None
 
 
 def _clip(writer: Writer, node: OnnxNode) -> Any:
@@ -242,8 +240,8 @@ def _limit(writer: Writer, node: OnnxNode) -> Any:
     if isinstance(value, Share):
         return value
     value = Whole(value) if isinstance(value, Codes) else value
-    require(fixed is not None and isinstance(value, Whole), "is known of whole numbers and a constant")
-    assert fixed is not None
+    if fixed is None or not isinstance(value, Whole):
+        return None
     codes, ends = along_channels(writer, value.codes, fixed[1])
     return replace(value, codes=codes, **{"low" if node.op == "Max" else "high": ends.astype(np.int64)})
 
@@ -251,8 +249,7 @@ def _limit(writer: Writer, node: OnnxNode) -> Any:
 def _floor(writer: Writer, node: OnnxNode) -> Any:
     value = writer.values.get(node.inputs[0])
     halved = isinstance(value, Halved) and value.step is not None
-    require(halved or isinstance(value, Doubled), "rounds down float values")
-    return value
+    return value if halved or isinstance(value, Doubled) else None
 
 
 def _gather(writer: Writer, node: OnnxNode) -> Any:
@@ -260,10 +257,16 @@ def _gather(writer: Writer, node: OnnxNode) -> Any:
     share = _share(_held(writer, node))
     if share is not None:
         return share
+    table, index = (writer.values.get(name) for name in node.inputs)
+    if isinstance(table, Weights) and isinstance(index, Given | Codes):
+        if isinstance(index, Given):
+            index = declare_indices(writer, node.inputs[1], index, len(table.values))
+        embedding(writer, node, table, index)
+        return writer.values[node.outputs[0]]
     if node.inputs[0] not in writer.constants:
         return None
     entries, name = writer.constants[node.inputs[0]], node.outputs[0]
-    index: Any = writer.values.get(node.inputs[1])
+    index: Any = writer.values.get(node.inputs[1])  # type: ignore[no-redef]
     if isinstance(index, Given) and entries.ndim == 2:
         index = declare_indices(writer, node.inputs[1], index, len(entries))
     index = Whole(index) if isinstance(index, Codes) else index

@@ -206,6 +206,7 @@ class Parts:
     inputs: list[Port] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     inexact: set[str] = field(default_factory=set)
+    midway: set[str] = field(default_factory=set)
 
 
 class Writer(Walk[Held]):
@@ -245,7 +246,7 @@ class Writer(Walk[Held]):
             return tuple(shape[value.layout.index(axis)] for axis in range(len(shape)))
         if isinstance(value, Waiting):
             return self._waiting_shape(value)
-        raise ValueError("the shape of a float step is asked for before its result is quantized")
+        raise ValueError("asks for the shape of a float step before it is quantized; export with fixed shapes")
 
     def _waiting_shape(self, value: Waiting) -> Shape:
         shapes = [self.sample_of(held) for held in value.operands if isinstance(held, Real)]

@@ -13,6 +13,7 @@ from accelsim.program import Program
 from quant.importers.tflite_kernels import kernel_set
 from quant.importers.tflite_ops import OPERATORS
 from quant.importers.tflite_reader import FileModel, FileOperator, parse_tflite, read_tflite
+from quant.importers.tflite_shapes import computes_integers, fold
 from quant.importers.tflite_writer import Writer
 
 
@@ -153,6 +154,9 @@ def convert(model: FileModel, kernels: str) -> TfliteNetwork:
 
 def _convert_operator(writer: Writer, op: FileOperator) -> None:
     try:
+        if computes_integers(writer, op):
+            fold(writer, op)
+            return
         OPERATORS[op.kind](writer, op)
     except OverflowError:
         raise writer.fail(op, "has scales too far apart to be represented; the file is damaged") from None

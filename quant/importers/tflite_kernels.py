@@ -50,8 +50,18 @@ class KernelSet:
         every other.
     softmax
         A key of `SOFTMAX_RULES`.
+    mul
+        Requantization rule of MUL.
+    transpose_conv, transpose_conv_uint8
+        Of TRANSPOSE_CONV of int8, by number of output channels, and of uint8, by number of elements.
+    bilinear
+        Requantization rule of RESIZE_BILINEAR of int8 codes.
+    elu
+        How ELU rounds: a key of `quant.importers.tflite_curves.ROUNDINGS`; empty where the kernel set has none.
     delegates
-        Whether QUANTIZE within one type, and only it, is XNNPACK's.
+        Whether XNNPACK takes what it can: QUANTIZE within one type, LEAKY_RELU, LOGISTIC onto any grid.
+    fallback
+        The kernel set that takes what this one leaves, its own name where it takes all.
     activation
         Rounds the real end of a fused activation onto the output's grid: (real end ÷ scale, zero point) -> code.
     """
@@ -66,7 +76,13 @@ class KernelSet:
     map_mean: Callable[[int], Segments]
     mean: str
     softmax: str
+    mul: str
+    transpose_conv: Callable[[int], Segments]
+    transpose_conv_uint8: Callable[[int], Segments]
+    bilinear: str
+    elu: str
     delegates: bool
+    fallback: str
     activation: Callable[[np.float32, int], int]
 
 
@@ -90,7 +106,13 @@ KERNELS: dict[str, KernelSet] = {
         map_mean=_all("float32_shifted"),
         mean="float32_shifted",
         softmax="float32",
+        mul="float32_rne",
+        transpose_conv=_all("float32_rne"),
+        transpose_conv_uint8=_all("float32_rne"),
+        bilinear="single_up",
+        elu="shifted_even",
         delegates=True,
+        fallback="builtin",
         activation=_shifted_even,
     ),
     "builtin": KernelSet(
@@ -104,7 +126,13 @@ KERNELS: dict[str, KernelSet] = {
         map_mean=_vectors(16),
         mean="gemmlowp_mean",
         softmax="float32",
+        mul="gemmlowp_double",
+        transpose_conv=_vectors(8),
+        transpose_conv_uint8=_vectors(16),
+        bilinear="single_away",
+        elu="away",
         delegates=False,
+        fallback="builtin",
         activation=_away,
     ),
     "reference": KernelSet(
@@ -118,7 +146,13 @@ KERNELS: dict[str, KernelSet] = {
         map_mean=_all("gemmlowp_mean"),
         mean="gemmlowp_mean",
         softmax="gemmlowp",
+        mul="gemmlowp_double",
+        transpose_conv=_all("gemmlowp_double"),
+        transpose_conv_uint8=_all("gemmlowp_double"),
+        bilinear="single_away",
+        elu="",
         delegates=False,
+        fallback="reference",
         activation=_away,
     ),
 }

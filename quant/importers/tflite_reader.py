@@ -1,10 +1,11 @@
 """TensorFlow Lite files as plain values: tensors, operators and their options, read and checked without TensorFlow.
 
-Field numbers follow tensorflow/compiler/mlir/lite/schema/schema.fbs (schema version 3). What a file claims is checked
+Field numbers follow the schema (`quant.importers.tflite_schema`). What a file claims is checked
 against its size, so that reading needs no more memory than the file.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant.importers.flatbuffer import Buffer, Table
+from quant.importers.tflite_schema import CUSTOM, DTYPES, OPERATORS, operator_name
 
 IDENTIFIER = b"TFL3"
 LARGEST_FILE = 2**31
@@ -21,36 +23,8 @@ LARGEST_RANK = 6
 LARGEST_TENSOR = 2**31
 """Elements of one tensor."""
 
-DTYPES = {0: "float32", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8", 10: "float64"}
-
-_WINDOW = {"padding": (0, "i8", 0), "stride_w": (1, "i32", 0), "stride_h": (2, "i32", 0)}
-_ACTIVATION = {"activation": (0, "i8", 0)}
-_POOL = _WINDOW | {"filter_w": (3, "i32", 0), "filter_h": (4, "i32", 0), "activation": (5, "i8", 0)}
-_CONV = _WINDOW | {"activation": (3, "i8", 0), "dilation_w": (4, "i32", 1), "dilation_h": (5, "i32", 1)}
-_DEPTHWISE = _WINDOW | {"activation": (4, "i8", 0), "dilation_w": (5, "i32", 1), "dilation_h": (6, "i32", 1)}
-
-OPERATORS: dict[int, tuple[str, int, dict[str, tuple[int, str, Any]]]] = {
-    0: ("add", 11, _ACTIVATION),
-    1: ("average_pool_2d", 5, _POOL),
-    2: ("concatenation", 10, {"axis": (0, "i32", 0), "activation": (1, "i8", 0)}),
-    3: ("conv_2d", 1, _CONV),
-    4: ("depthwise_conv_2d", 2, _DEPTHWISE),
-    6: ("dequantize", 0, {}),
-    9: ("fully_connected", 8, _ACTIVATION | {"weights_format": (1, "i8", 0), "keep_num_dims": (2, "bool", False)}),
-    17: ("max_pool_2d", 5, _POOL),
-    19: ("relu", 0, {}),
-    21: ("relu6", 0, {}),
-    22: ("reshape", 0, {}),
-    25: ("softmax", 9, {"beta": (0, "f32", 0.0)}),
-    34: ("pad", 0, {}),
-    40: ("mean", 27, {"keep_dims": (0, "bool", False)}),
-    41: ("sub", 28, _ACTIVATION),
-    43: ("squeeze", 0, {}),
-    60: ("padv2", 0, {}),
-    70: ("expand_dims", 0, {}),
-    114: ("quantize", 0, {}),
-}  # fmt: skip
-"""By built-in code: name, kind of its table of options (0: none is needed), and the options' (field, type, default)."""
+KINDS_IN_ERROR = 12
+"""Kinds of operators that an error lists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +67,11 @@ class FileOperator:
     outputs: tuple[int, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def label(self) -> str:
+        """Name it in a Program."""
+        return f"{self.kind}_{self.index}"
+
 
 @dataclass(frozen=True, eq=False)
 class FileModel:
@@ -111,7 +90,7 @@ def read_tflite(path: Path) -> FileModel:
     Raises
     ------
     ValueError
-        If it is missing, no TensorFlow Lite file, truncated, inconsistent, or holds an operator that `OPERATORS` lacks.
+        If it is missing, no TensorFlow Lite file, truncated, inconsistent, or holds operators that `OPERATORS` lacks.
     """
     try:
         size = path.stat().st_size
@@ -137,8 +116,10 @@ def parse_tflite(data: bytes, name: str) -> FileModel:
         raise ValueError(f"{name}: has {len(graphs)} subgraphs; networks of one are read")
     graph, blobs = graphs[0], model.tables(4)
     tensors = tuple(_tensor(buffer, table, i, blobs) for i, table in enumerate(graph.tables(0)))
-    codes = [_code(name, table) for table in model.tables(1)]
-    operators = tuple(_operator(buffer, table, i, codes, len(tensors)) for i, table in enumerate(graph.tables(3)))
+    codes, listed = model.tables(1), graph.tables(3)
+    _require_read(buffer, codes, listed)
+    numbers = [_code(table) for table in codes]
+    operators = tuple(_operator(buffer, table, i, numbers, len(tensors)) for i, table in enumerate(listed))
     ends = [
         _numbers(buffer, graph.vector(slot, "i32"), len(tensors), what) for slot, what in ((1, "input"), (2, "output"))
     ]
@@ -149,14 +130,35 @@ def parse_tflite(data: bytes, name: str) -> FileModel:
     return FileModel(name, tensors, operators, ends[0], ends[1])
 
 
-def _code(name: str, table: Table) -> int:
+def _code(table: Table) -> int:
     """Return an operator's built-in code: old files have it in a byte, newer ones in a field of its own."""
-    code = max(int(table.scalar(0, "i8", 0)), int(table.scalar(3, "i32", 0)))
-    if code not in OPERATORS:
-        what = f"custom operator {table.text(1)!r}" if code == 32 else f"built-in operator number {code}"
-        known = ", ".join(kind for kind, _, _ in OPERATORS.values())
-        raise ValueError(f"{name}: uses {what}; read are {known}")
-    return code
+    return max(int(table.scalar(0, "i8", 0)), int(table.scalar(3, "i32", 0)))
+
+
+def _place(buffer: Buffer, table: Table, index: int, count: int) -> int:
+    place = int(table.scalar(0, "u32", 0))
+    if place >= count:
+        raise buffer.fail(f"operator {index} names code {place} of {count}")
+    return place
+
+
+def _require_read(buffer: Buffer, codes: list[Table], operators: list[Table]) -> None:
+    """Refuse a file's unknown operators all at once, each kind with how often it occurs."""
+    unknown = {i: table for i, table in enumerate(codes) if _code(table) not in OPERATORS}
+    if not unknown:
+        return
+    used = Counter(_place(buffer, table, i, len(codes)) for i, table in enumerate(operators))
+    names = Counter[str]()
+    for i, table in unknown.items():
+        code = _code(table)
+        names[f"custom {table.text(1)[:40]!r}" if code == CUSTOM else operator_name(code)] += used[i]
+    if found := [f"{name} × {times}" for name, times in names.items() if times]:
+        rest = len(found) - KINDS_IN_ERROR
+        what = ", ".join(found[:KINDS_IN_ERROR]) + (f" and {rest} kinds more" if rest > 0 else "")
+        raise ValueError(
+            f"{buffer.name}: has operators that are not read: {what}; leave them out of the file, or export the float "
+            f"network to ONNX and quantize it here"
+        )
 
 
 def _numbers(buffer: Buffer, values: NDArray[Any], count: int, what: str) -> tuple[int, ...]:
@@ -167,10 +169,7 @@ def _numbers(buffer: Buffer, values: NDArray[Any], count: int, what: str) -> tup
 
 
 def _operator(buffer: Buffer, table: Table, index: int, codes: list[int], count: int) -> FileOperator:
-    place = int(table.scalar(0, "u32", 0))
-    if place >= len(codes):
-        raise buffer.fail(f"operator {index} names code {place} of {len(codes)}")
-    kind, options_type, fields = OPERATORS[codes[place]]
+    kind, options_type, fields = OPERATORS[codes[_place(buffer, table, index, len(codes))]]
     inputs = tuple(int(v) for v in table.vector(1, "i32"))
     if any(not -1 <= n < count for n in inputs):
         raise buffer.fail(f"an input of operator {index} names a tensor outside 0..{count - 1}")

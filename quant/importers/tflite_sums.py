@@ -50,7 +50,7 @@ def window(writer: Writer, op: FileOperator, shape: tuple[int, ...], kernel: tup
     return Window(kernel, stride, dilation, (before[0], before[1], after[0], after[1]))
 
 
-def _weights(writer: Writer, op: FileOperator, rank: int, axis: int) -> tuple[FileTensor, IntArray]:
+def weights(writer: Writer, op: FileOperator, rank: int, axis: int) -> tuple[FileTensor, IntArray]:
     """Return weights and the operands that the array multiplies, zero point taken off; `axis` is the channels'."""
     tensor, data = writer.constant(op, 1, CODE_TYPES)
     if data.ndim != rank:
@@ -86,7 +86,7 @@ def _multiplier(rule: str, x: FileTensor, weight: FileTensor, y: FileTensor) -> 
     return product / wide[2]
 
 
-def _sums(
+def sums_of(
     writer: Writer, op: FileOperator, x: Tensor, shape: tuple[int, ...], own: tuple[IntArray, Window, int]
 ) -> Tensor:
     """Emit the sums of products, the input's zero point folded into the bias; `own` is (operands, window, groups)."""
@@ -100,7 +100,7 @@ def _sums(
     reach = max(x.magnitude, abs(x.zero_point) if any(where.padding) else 0)
     bound = conv_bound(weight, bias, reach)
     scales = file.scales.astype(np.float64) * stored.scales.astype(np.float64)
-    name = f"{op.kind}_{op.index}"
+    name = op.label
     writer.accumulator(f"{name}.sum", shape, max(int(bound.max()), 1), scales)
     return writer.emit(
         Conv(
@@ -111,7 +111,10 @@ def _sums(
     )  # fmt: skip
 
 
-def _requantize(writer: Writer, op: FileOperator, sums: Tensor, target: Tensor, segments: Segments) -> None:
+def requantize(
+    writer: Writer, op: FileOperator, sums: Tensor, target: Tensor, segments: Segments, flat: bool = False
+) -> None:
+    """Emit the kernel's requantization; `segments` run along the channels, or along all elements where `flat`."""
     x, y = writer.file_tensor(op, 0), writer.output(op)
     multiplier = _multiplier(segments[0][0], x, writer.file_tensor(op, 1), y)
     low, high = writer.limits(op, y)
@@ -123,7 +126,10 @@ def _requantize(writer: Writer, op: FileOperator, sums: Tensor, target: Tensor, 
             low=low, high=high,
         )  # fmt: skip
 
-    writer.by_segments(sums, target, segments, make)
+    if flat:
+        writer.by_elements(op, sums, target, segments, make)
+    else:
+        writer.by_segments(sums, target, segments, make)
 
 
 def _pixels(x: Tensor, where: Window) -> tuple[int, int]:
@@ -143,12 +149,12 @@ def _convolve(writer: Writer, op: FileOperator, own: tuple[IntArray, int], segme
     shape = (*_pixels(x, where), weight.shape[0])
     if shape != target.shape:
         raise writer.fail(op, f"gives {list(shape)}, but its output is declared {list(target.shape)}")
-    _requantize(writer, op, _sums(writer, op, x, shape, (weight, where, groups)), target, segments)
+    requantize(writer, op, sums_of(writer, op, x, shape, (weight, where, groups)), target, segments)
 
 
 def conv_2d(writer: Writer, op: FileOperator) -> None:
     """CONV_2D, grouped where the weights have fewer channels than the input."""
-    _, weight = _weights(writer, op, 4, 0)
+    _, weight = weights(writer, op, 4, 0)
     groups, rest = divmod(writer.read(op, 0).shape[-1], weight.shape[3])
     if rest:
         raise writer.fail(op, f"has weights {list(weight.shape)} that do not divide the input's channels")
@@ -157,7 +163,7 @@ def conv_2d(writer: Writer, op: FileOperator) -> None:
 
 def depthwise_conv_2d(writer: Writer, op: FileOperator) -> None:
     """DEPTHWISE_CONV_2D: weights ``[1, kh, kw, out]``; consecutive outputs share an input channel."""
-    tensor, weight = _weights(writer, op, 4, 3)
+    tensor, weight = weights(writer, op, 4, 3)
     if weight.shape[0] != 1:
         raise writer.fail(op, f"has weights {tensor}; their first axis must have length one")
     rule = writer.kernels.depthwise if tensor.dtype == "int8" else writer.kernels.depthwise_uint8
@@ -169,7 +175,7 @@ def depthwise_conv_2d(writer: Writer, op: FileOperator) -> None:
 
 def fully_connected(writer: Writer, op: FileOperator) -> None:
     """FULLY_CONNECTED: the input is read as rows of as many values as the weights have columns."""
-    _, weight = _weights(writer, op, 2, 0)
+    _, weight = weights(writer, op, 2, 0)
     if op.options["weights_format"] != 0:
         raise writer.fail(op, f"has weights in format {op.options['weights_format']}; the default order is read")
     x, (out, inner) = writer.read(op, 0), weight.shape
@@ -178,15 +184,15 @@ def fully_connected(writer: Writer, op: FileOperator) -> None:
         raise writer.fail(op, f"has {inner} columns of weights for samples of {x.size} values")
     head = (rows,) if rows > 1 else ()
     if x.shape != (*head, inner):
-        x = _reshaped(writer, x, f"{op.kind}_{op.index}.rows", (*head, inner))
+        x = _reshaped(writer, x, f"{op.label}.rows", (*head, inner))
     target = writer.declare(op, writer.output(op), writer.limits(op, writer.output(op)))
     if target.size != rows * out:
         raise writer.fail(op, f"gives {rows} × {out} values, but its output is declared {list(target.shape)}")
     plain = Window((1, 1), (1, 1), (1, 1), (0, 0, 0, 0))
-    sums = _sums(writer, op, x, (*head, out), (weight.reshape(out, 1, 1, inner), plain, 1))
+    sums = sums_of(writer, op, x, (*head, out), (weight.reshape(out, 1, 1, inner), plain, 1))
     if target.shape != sums.shape:
         sums = _reshaped(writer, sums, f"{sums.name}.shaped", target.shape)
-    _requantize(writer, op, sums, target, ((writer.kernels.fully_connected, out),))
+    requantize(writer, op, sums, target, ((writer.kernels.fully_connected, out),))
 
 
 def _reshaped(writer: Writer, x: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:

@@ -1,5 +1,6 @@
 """Writes a Program while a TensorFlow Lite file's operators are walked: which tensor stands for which."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accelsim.arith import bits_for, code_range
-from accelsim.program import Concat, Constant, Op, Slice, Tensor
+from accelsim.program import Concat, Constant, Op, Reshape, Slice, Tensor
 from quant.importers.tflite_kernels import KernelSet, Segments
 from quant.importers.tflite_reader import FileModel, FileOperator, FileTensor
 
 CODE_TYPES = ("int8", "uint8")
+INDEX_TYPES = ("int32", "int64")
 
-_ACTIVATIONS: dict[int, tuple[float | None, float | None]] = {0: (None, None), 1: (0, None), 2: (-1, 1), 3: (0, 6)}
+_ACTIVATIONS: dict[int, tuple[float, float]] = {0: (-math.inf, math.inf), 1: (0, math.inf), 2: (-1, 1), 3: (0, 6)}
 """Real ends of the fused activations NONE, RELU, RELU_N1_TO_1 and RELU6."""
 
 
@@ -29,6 +31,8 @@ class Writer:
         self.known: dict[int, str] = {}
         self.real: dict[int, int] = {}
         """Float tensors that only stand for codes: by number, the tensor of codes behind them (-1: not told yet)."""
+        self.numbers: dict[int, NDArray[Any]] = {}
+        """Integers that operators compute of shapes alone, by number of their tensor."""
         self._counts = Counter(tensor.name for tensor in model.tensors)
 
     def fail(self, op: FileOperator, what: str) -> ValueError:
@@ -46,9 +50,14 @@ class Writer:
     def constant(self, op: FileOperator, slot: int, dtypes: tuple[str, ...]) -> tuple[FileTensor, NDArray[Any]]:
         """Return an input that must be stored in the file, and its values."""
         tensor = self.file_tensor(op, slot)
-        if tensor.data is None or tensor.dtype not in dtypes:
+        data = self.numbers.get(tensor.index, tensor.data)
+        if data is None or tensor.dtype not in dtypes:
             raise self.fail(op, f"needs {' or '.join(dtypes)} constants as input {slot}; {tensor} is not")
-        return tensor, tensor.data
+        return tensor, data
+
+    def integers(self, op: FileOperator, slot: int) -> list[int]:
+        """Return an input of stored integers (axes, sizes, places) as a list."""
+        return [int(v) for v in self.constant(op, slot, INDEX_TYPES)[1].reshape(-1)]
 
     def output(self, op: FileOperator) -> FileTensor:
         """Return the only output as the file declares it."""
@@ -59,6 +68,11 @@ class Writer:
     def grid(self, op: FileOperator | None, tensor: FileTensor) -> tuple[np.float32, int]:
         """Return (scale, zero point) of a tensor of 8-bit codes."""
         where = self.model.name if op is None else f"{self.model.name}: operator {op.index} ({op.kind})"
+        if tensor.dtype == "int16":
+            raise ValueError(
+                f"{where}: {tensor} holds 16-bit activations; quantize to int8 activations, or export the float "
+                f"network to ONNX and quantize it here"
+            )
         if tensor.dtype not in CODE_TYPES:
             raise ValueError(f"{where}: {tensor} holds no 8-bit codes; networks quantized to int8 or uint8 are read")
         if tensor.scales.size != 1:
@@ -71,17 +85,18 @@ class Writer:
 
     def limits(self, op: FileOperator, tensor: FileTensor) -> tuple[int, int]:
         """Return the codes that a fused activation clamps an output to."""
-        scale, zero = self.grid(op, tensor)
-        low, high = code_range(8, tensor.dtype == "int8")
         kind = op.options.get("activation", 0)
         if kind not in _ACTIVATIONS:
             raise self.fail(op, f"has fused activation {kind}; read are none, RELU, RELU_N1_TO_1 and RELU6")
-        ends = [
-            None if end is None else self.kernels.activation(np.float32(end) / scale, zero)
-            for end in _ACTIVATIONS[kind]
-        ]
-        low = low if ends[0] is None else min(max(low, ends[0]), high)
-        return low, high if ends[1] is None else max(min(high, ends[1]), low)
+        return self.clamped(op, tensor, _ACTIVATIONS[kind])
+
+    def clamped(self, op: FileOperator, tensor: FileTensor, ends: tuple[float, float]) -> tuple[int, int]:
+        """Return the codes of an output that real ends, infinite where there is none, leave."""
+        scale, zero = self.grid(op, tensor)
+        low, high = code_range(8, tensor.dtype == "int8")
+        codes = [end if math.isinf(end) else self.kernels.activation(np.float32(end) / scale, zero) for end in ends]
+        first = min(max(low, codes[0]), high)
+        return int(first), int(max(min(high, codes[1]), first))
 
     # --- tensors of the Program --------------------------------------------------------------------------------------
 
@@ -120,19 +135,23 @@ class Writer:
         self.tensors[tensor.name] = tensor
         return tensor
 
-    def read(self, op: FileOperator, slot: int) -> Tensor:
-        """Return an input of codes; a constant becomes an op that gives it."""
+    def read(self, op: FileOperator, slot: int, broadcast: int = 0) -> Tensor:
+        """Return an input of codes; a constant becomes an op that gives it.
+
+        A constant has a first axis of length one in place of the batch, or fewer axes than `broadcast`: then none.
+        """
         tensor = self.file_tensor(op, slot)
         if tensor.index in self.known:
             return self.tensors[self.known[tensor.index]]
         self.grid(op, tensor)
         if tensor.data is None:
             raise self.fail(op, f"reads {tensor} before it is computed; operators must come in order, without cycles")
-        if tensor.shape[:1] != (1,) or len(tensor.shape) < 2:
+        batched = tensor.shape[:1] == (1,) and len(tensor.shape) > 1
+        if not batched and len(tensor.shape) >= broadcast:
             raise self.fail(op, f"reads constant {tensor}; constants with a first axis of length one are read")
-        values = np.array(tensor.data[0])
+        values = np.array(tensor.data[0] if batched else np.atleast_1d(tensor.data))
         made = replace(
-            self.declare(op, replace(tensor, shape=(self.batch, *tensor.shape[1:]))),
+            self.declare(op, replace(tensor, shape=(self.batch, *values.shape))),
             low=int(values.min()), high=int(values.max()),
         )  # fmt: skip
         self.add(made)
@@ -143,6 +162,25 @@ class Writer:
         """Append an op whose output is declared; return its output."""
         self.ops.append(op)
         return self.tensors[op.output]
+
+    def same_grid(self, op: FileOperator, slot: int, tensor: FileTensor) -> Tensor:
+        """Return an input of codes, required to be on the grid of an output."""
+        x, source = self.file_tensor(op, slot), self.read(op, slot)
+        if self.grid(op, x) != self.grid(op, tensor) or x.dtype != tensor.dtype:
+            raise self.fail(
+                op, f"brings {x} onto another grid, that of {tensor}; equal scales and zero points are read"
+            )
+        return source
+
+    def give(self, op: FileOperator, made: Tensor, place: int = 0) -> Tensor:
+        """Let a tensor be one of an operator's outputs, whose declared shape it must have."""
+        y = self.model.tensors[op.outputs[place]]
+        shape = self.sample_shape(y, self.batch)
+        if shape != made.shape:
+            raise self.fail(op, f"gives {list(made.shape)}, but its output is declared {list(shape)}")
+        target = self.declare(op, y, (made.low, made.high))
+        name = op.label + (f".{place}" if place else "")
+        return self.emit(Reshape(name=name, inputs=(made.name,), output=target.name, shape=shape))
 
     def accumulator(self, name: str, shape: tuple[int, ...], bound: int, scales: NDArray[np.float64]) -> Tensor:
         """Declare a tensor of sums of magnitude up to `bound`."""
@@ -184,6 +222,27 @@ class Writer:
             start += count
         axis = len(target.shape) - 1
         self.ops.append(Concat(name=f"{name}.join", inputs=tuple(parts), output=target.name, axis=axis))
+
+    def by_elements(
+        self,
+        op: FileOperator,
+        source: Tensor,
+        target: Tensor,
+        segments: Segments,
+        make: Callable[[str, str, str, str, slice], Op],
+    ) -> None:
+        """Do as `by_segments` with rules along all elements of a sample, row-major."""
+        if len(segments) == 1:
+            self.by_segments(source, target, segments, make)
+            return
+        if self.batch > 1:
+            raise self.fail(op, f"rounds in vectors that run across its batch of {self.batch}; store the file for one")
+        scale = source.scale[0] if isinstance(source.scale, tuple) else source.scale
+        flat = self.add(replace(source, name=f"{op.label}.flat", shape=(source.size,), scale=scale))
+        self.emit(Reshape(name=f"{flat.name}.reshape", inputs=(source.name,), output=flat.name, shape=flat.shape))
+        joined = self.add(replace(target, name=f"{op.label}.out", shape=flat.shape))
+        self.by_segments(flat, joined, segments, make)
+        self.emit(Reshape(name=f"{op.label}.shaped", inputs=(joined.name,), output=target.name, shape=target.shape))
 
     def _cut(self, source: Tensor, run: slice, name: str) -> Tensor:
         scale = source.scale[run] if isinstance(source.scale, tuple) else source.scale

@@ -8,6 +8,7 @@ from reports.charts import Bars
 from reports.figures import Bar
 from reports.page.designs import Design, Network, Setting
 from reports.page.fronts import Fronts
+from reports.page.recipes import is_layered
 from reports.summary import cause_name, component_name, cycle_parts
 from reports.units import energy, grouped
 
@@ -107,7 +108,11 @@ def cycles_by_cause(network: Network, fronts: Sequence[Fronts]) -> Parts:
 def _recipe(design: Design) -> str:
     """Return what of a design is its recipe: all that does not describe the machine or how it is looked at."""
     machine = ("accelerator", "technology", "timing", "batch", "equal_area_bits")
-    kept = {name: value for name, value in design.factors.items() if "." not in name and name not in machine}
+    kept = {
+        name: value
+        for name, value in design.factors.items()
+        if ("." not in name or is_layered(name)) and name not in machine
+    }
     return json.dumps(kept, sort_keys=True)
 
 

@@ -3,14 +3,17 @@
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reports.page.recipes import is_layered, recipe_words
+from reports.search.record import SEARCH
 from reports.summary import metric_name
+from reports.sweep.own_prices import PRICES
 from reports.sweep.store import DONE, Row, Store
 
 PRICED_BY = ("technology", "timing")
@@ -159,11 +162,13 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Loaded:
-    """What stores hold: networks by name, and how many points of other networks or versions there are."""
+    """What stores hold: networks by name, files, points, records of searches, sources of prices that users brought."""
 
     networks: tuple[Network, ...]
     stores: tuple[str, ...]
     points: int
+    searches: tuple[Mapping[str, Any], ...] = ()
+    own_sources: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(paths: Sequence[Path]) -> Loaded:
@@ -177,8 +182,12 @@ def load(paths: Sequence[Path]) -> Loaded:
     rows: dict[str, Row] = {}
     facts: dict[str, Mapping[str, Any]] = {}
     tallies: dict[str, NDArray[np.float64]] = {}
+    searches: dict[str, Mapping[str, Any]] = {}
+    own: dict[str, Any] = {}
     for path in paths:
         with Store(path) as store:
+            searches |= store.records(SEARCH)
+            own |= {name: record["sources"] for name, record in store.records(PRICES).items()}
             rows |= {row.digest: row for row in store.rows(layers=True)}
             facts |= {digest: found.facts for digest, found in store.networks().items()}
             tallies |= {key: found.tallies for key, found in store.accuracies(tallies=True).items()}
@@ -195,6 +204,8 @@ def load(paths: Sequence[Path]) -> Loaded:
         networks=tuple(sorted(found, key=lambda network: network.name)),
         stores=tuple(path.name for path in paths),
         points=len(rows),
+        searches=tuple(searches.values()),
+        own_sources=own,
     )
 
 
@@ -228,7 +239,7 @@ def _plain(value: Any) -> str:
 
 def _design(row: Row, varying: Collection[str]) -> Design:
     machine = machine_words(row, varying)
-    recipe = str(row.figures["recipe"])
+    recipe = recipe_words(row)
     kept = {name: value for name, value in row.factors.items() if name not in PRICED_BY}
     return Design(
         row=row,
@@ -260,7 +271,7 @@ def machine_words(row: Row, varying: Collection[str]) -> str:
         words.append(str(figures["pe"]))
     special = {"accelerator", "array.dataflow", "array.rows", "array.cols", "pe.type"}
     for name in varying:
-        if name not in special and "." in name and factors.get(name) is not None:
+        if name not in special and "." in name and not is_layered(name) and factors.get(name) is not None:
             words.append(f"{FIELD_WORDS.get(name, name.rsplit('.', 1)[-1].replace('_', ' '))} {factors[name]}")
         elif name == "equal_area_bits" and factors.get(name) is not None:
             words.append(f"area of {factors[name]}-bit PEs")

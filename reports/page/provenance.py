@@ -3,10 +3,11 @@
 import platform
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from accelsim.technology import TECHNOLOGIES
 from reports.page.designs import Design, Loaded, Network
 from reports.page.machines import machine_of
 from reports.prices import Prices
@@ -76,8 +77,8 @@ def _values(network: Network, name: str) -> str:
     return ", ".join(shown) + (f" and {len(values) - 12} more" if len(values) > 12 else "")
 
 
-def price_sources(networks: Sequence[Network]) -> list[dict[str, Any]]:
-    """Return the sources of every price table that was used, equal ones once."""
+def price_sources(networks: Sequence[Network], own: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the sources of every price table that was used, equal ones once; those of users' own tables are kept."""
     seen: dict[tuple[str, float], Design] = {}
     for network in networks:
         for design in network.designs:
@@ -85,7 +86,7 @@ def price_sources(networks: Sequence[Network]) -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = []
     for (name, node), design in sorted(seen.items(), key=lambda item: item[0]):
         title = f"{name}, {node:g} nm"
-        rows = _sources(design)
+        rows = list(own.get(name) or _sources(design))
         same = next((group for group in groups if group["rows"] == rows), None)
         if same:
             same["name"] += f"; {title}"
@@ -96,7 +97,8 @@ def price_sources(networks: Sequence[Network]) -> list[dict[str, Any]]:
 
 def _sources(design: Design) -> list[dict[str, Any]]:
     found = _LABEL.fullmatch(design.setting.technology)
-    assert found is not None
+    if found is None or found["name"] not in TECHNOLOGIES:
+        return [{"status": "A", "what": "a user's own tables, of which the store does not say more", "citation": "–"}]
     node = found["node"]
     scaling: Any = found["scaling"]
     prices = Prices(name=found["name"], node_nm=float(node) if node else None, scaling=scaling)

@@ -6,12 +6,13 @@ table and draws the explorer; without it both are simply not there.
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from reports.charts import FRONT, UNDECIDED, Staircase, free_until
 from reports.draw import Chart, draw
@@ -19,8 +20,9 @@ from reports.page import components, heat, order, provenance, roofline, stairs, 
 from reports.page.decide import COSTS
 from reports.page.designs import Design, Loaded, Network
 from reports.page.fronts import Fronts, all_fronts
+from reports.page.searched import Searched, searches
 from reports.page.stability import stabilities
-from reports.page.table import build_table, refusals
+from reports.page.table import PAPER_ROWS, build_table, refusals
 from reports.palette import style_sheet
 from reports.summary import metric_text
 from reports.units import grouped, percent, significant
@@ -78,13 +80,16 @@ def render_page(loaded: Loaded, comparison: versus.Versus | None = None, title: 
     if chart is not None:
         figures.append(Figure("versus", chart, (FULL, WIDE, NARROW)))
     versus_figure = figures[0] if figures else None
+    searched = [_search_section(search, figures) for search in searches(loaded)]
     sections = [_network_section(network, fronts, place, figures) for place, (network, fronts) in enumerate(pairs)]
     everything = [(network, fronts) for network, fronts in pairs]
     everything += [(network, []) for network in loaded.networks if not network.designs]
     modes = sorted({setting.timing_mode for network in measured for setting in network.settings})
     context = {
         "title": title or ", ".join(dict.fromkeys(network.name for network in loaded.networks)),
-        "subtitle": f"{grouped(loaded.points)} points of a sweep",
+        "subtitle": f"{grouped(loaded.points)} points of a {'search' if searched else 'sweep'}",
+        "searches": searched,
+        "paper_rows": PAPER_ROWS,
         "versus": None if comparison is None else versus.context(comparison),
         "versus_figure": versus_figure,
         "networks": sections,
@@ -92,7 +97,7 @@ def render_page(loaded: Loaded, comparison: versus.Versus | None = None, title: 
         "refusals": refusals(loaded.networks),
         "facts": provenance.facts(loaded),
         "network_facts": [(network.name, provenance.network_facts(network)) for network in loaded.networks],
-        "sources": provenance.price_sources(measured),
+        "sources": provenance.price_sources(measured, loaded.own_sources),
         "status": STATUS,
         "timing": {mode: TIMING.get(mode, "") for mode in modes},
         "band": BAND_WORDS,
@@ -109,11 +114,23 @@ def _html(template: str, context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     environment.filters["upper_first"] = lambda text: text[:1].upper() + text[1:]
     script = style_sheet("sweep.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     fixed = {"style": style_sheet("style.css") + style_sheet("sweep.css"), "script": script, "script_digest": digest}
     return environment.get_template(template).render(fixed | context)
+
+
+def _breakable(name: str) -> Markup:
+    """Let a field's name break after dots and underlines."""
+    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))
+
+
+def _search_section(search: Searched, figures: list[Figure]) -> dict[str, Any]:
+    made = [Figure(f"search-{_slug(search.name)}-{name}", chart) for name, chart in search.charts.items()]
+    figures.extend(made)
+    return {"anchor": f"search-{_slug(search.name)}", "found": search, "figures": made}
 
 
 # --- one network -----------------------------------------------------------------------------------------------------
@@ -188,7 +205,8 @@ def _tiles(network: Network, main: Fronts) -> list[dict[str, str]]:
     refused, undecided = grouped(len(network.refused)), grouped(counts[UNDECIDED])
     return [
         {"name": "Designs", "value": grouped(len(network.designs)),
-            "detail": f"{len(network.settings)} settings of prices and timing, {refused} points refused"},
+            "detail": f"{len(network.settings)} setting{'s' * (len(network.settings) > 1)} of prices and timing, "
+                f"{refused} points refused"},
         {"name": "On the front", "value": grouped(counts[FRONT]),
             "detail": f"accuracy and energy, {main.setting.name}; {undecided} more not told from it"},
         {"name": "Least energy-delay", "value": energy.text(energy.of(best)),

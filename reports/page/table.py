@@ -18,6 +18,12 @@ ROWS = 6000
 FACTORS = 14
 """Columns of factors."""
 
+PAPER_ROWS = 120
+"""Rows that are printed."""
+
+PAPER_LAST = "dram"
+"""Last column that is printed: what comes after it is looked up, not compared."""
+
 STANDINGS = {FRONT: "front", UNDECIDED: "undecided", BEHIND: "behind", "": "refused"}
 
 NOT_SHOWN = ("network",)
@@ -74,6 +80,11 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     constant: tuple[tuple[str, str], ...]
     left_out: int
+
+    @property
+    def on_paper(self) -> int:
+        """Number of columns that are printed."""
+        return [column.key for column in self.columns].index(PAPER_LAST) + 1
 
 
 def build_table(networks: Sequence[tuple[Network, Sequence[Fronts]]]) -> Table:

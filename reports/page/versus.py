@@ -15,7 +15,7 @@ from reports.charts import BEHIND, UNDECIDED, Lines, Mark, Scale, Series
 from reports.page.decide import AHEAD, COSTS, EQUAL, cost_verdict
 from reports.page.designs import Design, Loaded, Network
 from reports.studies.common import difference
-from reports.summary import difference_text, metric_text
+from reports.summary import SHARES, difference_text, metric_text
 from reports.sweep.conditions import check_condition, matches
 from reports.units import significant
 from workloads.metrics import METRICS
@@ -222,11 +222,13 @@ def chart(versus: Versus) -> Lines | None:
         )
         marks.setdefault(kind, []).append(Mark(ratio, gain, title))
     styles = {UNDECIDED: ("rings", 8), "decided in one or both": ("dots", 1)}
-    text: Callable[[float], str] = lambda value: f"{value:+.3g}".replace("-", "−")  # noqa: E731
+    network = versus.pairs[0].network
+    percent, unit = (100, ", points") if network.metric in SHARES else (1, "")
+    text: Callable[[float], str] = lambda value: f"{percent * value:+.3g}".replace("-", "−")  # noqa: E731
     return Lines(
         "Accuracy gained against energy spent, A over B",
         Scale("energy of A / energy of B", significant),
-        Scale(f"{versus.pairs[0].network.metric_words}, A minus B", text),
+        Scale(f"{network.metric_words}, A minus B{unit}", text),
         tuple(Series(kind, styles[kind][0], tuple(found), styles[kind][1]) for kind, found in marks.items()),
     )
 

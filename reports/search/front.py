@@ -41,6 +41,8 @@ def hypervolume(losses: Losses, reference: Losses) -> float:
         return float(reference[0] - inside.min())
     inside = inside[np.argsort(inside[:, -1], kind="stable")]
     edges = np.append(inside[:, -1], reference[-1])
+    if inside.shape[1] == 2:
+        return float(np.diff(edges) @ (reference[0] - np.minimum.accumulate(inside[:, 0])))
     total = 0.0
     for place in range(len(inside)):
         thickness = edges[place + 1] - edges[place]

@@ -10,13 +10,11 @@ from reports.search.file import Search
 from reports.search.front import non_dominated
 from reports.search.lab import Lab
 from reports.search.objectives import OBJECTIVES, accuracy_drop
+from reports.search.record import design_text
 from reports.search.space import Design
 from reports.studies.common import DEVIATIONS, difference
 from reports.sweep.store import DONE, Row
 from workloads import METRICS
-
-SEARCH = "search"
-"""Kind of the records of searches in a store."""
 
 RECORD_VERSION = 1
 
@@ -182,16 +180,6 @@ def _table(record: Mapping[str, Any]) -> list[str]:
         "  ".join([*(cell.rjust(width) for cell, width in zip(row, wide, strict=False)), row[-1]]).rstrip()
         for row in cells
     ]
-
-
-def design_text(design: Mapping[str, Any]) -> str:
-    """Return a design in a line: the choices of all groups side by side, then the machine's."""
-    words: dict[str, list[str]] = {}
-    for name, value in design.items():
-        what, _, group = name.partition(".")
-        grouped = what in ("weight_bits", "act_bits", "ocs")
-        words.setdefault(what if grouped and group else name, []).append(str(value))
-    return " ".join(f"{name}={'/'.join(values)}" for name, values in words.items())
 
 
 def _best_lines(record: Mapping[str, Any]) -> list[str]:

@@ -9,8 +9,10 @@ from reports.progress import hide_progress, progress
 from reports.search.explore import Judged, explore, require_optuna
 from reports.search.file import Search
 from reports.search.lab import Lab
-from reports.search.result import SEARCH, search_record
+from reports.search.record import SEARCH
+from reports.search.result import search_record
 from reports.search.space import Design
+from reports.sweep.own_prices import keep_sources
 from reports.sweep.store import Store
 
 
@@ -34,6 +36,7 @@ def run_search(search: Search, path: Path, threads: int = 1) -> Found:
     require_optuna()
     with Store(path, create=True) as store:
         lab = Lab(search, store, threads)
+        keep_sources(store, search.space.machines.values())
         total = min(search.settings.trials, search.space.size)
         with progress(search.name, total, unit="design") as advance, hide_progress():
             trials = explore(

@@ -1,11 +1,13 @@
 """What a point is, as a digest of everything that decides its figures.
 
-Names and descriptions of machines are left out: renaming measures nothing again.
+Names of machines and recipes are left out, and descriptions: renaming measures nothing again. Of a user's own price
+tables the digest of their contents is in it.
 """
 
 import functools
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,12 +76,12 @@ def _add_array(hasher: Any, name: str, array: NDArray[Any]) -> None:
 
 
 def recipe_text(options: QuantOptions | Recipe) -> str:
-    """Return what options mean, the contents of recipe files included; a recipe means itself."""
+    """Return what options mean, the contents of recipe files included; a recipe means itself, whatever its name."""
     if isinstance(options, Recipe):
-        return recipe_to_yaml(options)
+        return recipe_to_yaml(replace(options, name=Recipe().name))
     recipe = recipe_from_options(options, {} if options.needs_plan else None)
     planned = f"ocs: {options.ocs}, folds: {options.ocs_folds}, naive: {options.naive_split}"
-    return recipe_to_yaml(recipe) + (planned if options.needs_plan else "")
+    return recipe_text(recipe) + (planned if options.needs_plan else "")
 
 
 _recipe_text = functools.lru_cache(maxsize=4096)(recipe_text)
@@ -114,8 +116,10 @@ def unit_digest(network: str, options: QuantOptions | Recipe) -> str:
 
 
 def _prices_text(point: Point) -> str:
+    table = point.prices.table
     try:
-        return technology_text(point.prices.at(point.machine.accelerator))
+        prices = point.prices.at(point.machine.accelerator)
+        return technology_text(replace(prices, name=f"tables {table.digest}") if table else prices)
     except ValueError:  # the point will be refused for it
         return f"no prices: {point.prices}"
 

@@ -18,6 +18,7 @@ combination that fulfils every condition of an entry of `skip` is left out.
 
 import itertools
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -343,12 +344,15 @@ class _Reader:
     def prices(self, given: dict[str, Any]) -> tuple[dict[str, Plain], Prices]:
         """Read a technology."""
         _check_fields(given, PRICE_FIELDS, needed="name")
-        if given["name"] not in TECHNOLOGIES:
-            raise ValueError(f"name: must be one of {', '.join(TECHNOLOGIES)} (got {given['name']!r})")
         if given.get("scaling") not in (None, *SCALINGS):
             raise ValueError(f"scaling: must be one of {', '.join(SCALINGS)} (got {given['scaling']!r})")
-        prices = Prices(**given)
+        prices = Prices.named(**(given | {"name": self._tables(given["name"])}))
         return {"technology": prices.label()}, prices
+
+    def _tables(self, name: str) -> str:
+        """Return where price tables are: beside the study, unless it is a technology's name."""
+        beside = self.folder / name
+        return str(beside) if name not in TECHNOLOGIES and os.path.exists(beside) else name
 
     def _file(self, name: str) -> str:
         beside = self.folder / name

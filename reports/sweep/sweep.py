@@ -25,6 +25,7 @@ from reports.cost import lowering
 from reports.progress import hide_progress, progress
 from reports.sweep.identity import network_digest, point_digest, priced_digest, unit_digest
 from reports.sweep.measure import Outcome, Unit, float_tallies, forget, measure, task_of
+from reports.sweep.own_prices import keep_sources
 from reports.sweep.store import REFUSED, NetworkRow, Store
 from reports.sweep.study import Point, Study
 from reports.task import TaskOptions
@@ -111,6 +112,7 @@ def run_sweep(study: Study, path: Path, how: How | None = None) -> Summary:
     how = how or How()
     with Store(path, create=True) as store:
         todo = _Plan.of(study, store, how)
+        keep_sources(store, study.points)
         with progress(study.name, todo.points, unit="point") as advance:
             advance(todo.kept)
             failures = _work(todo, store, how, advance) if todo.units else []

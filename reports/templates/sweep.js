@@ -69,6 +69,8 @@
       one.row.hidden = !one.shown;
       count += one.shown;
     }
+    const paper = document.getElementById("paper");
+    paper.textContent = `1–${Math.min(Number(paper.dataset.most), count)} of ${count}`;
     document.getElementById("shown").textContent = count === rows.length ? `${count} points` : `${count} of ${rows.length} points`;
     plot();
   };
@@ -94,7 +96,7 @@
   heads.forEach((head, i) => {
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = head.textContent;
+    button.append(...head.childNodes);
     button.addEventListener("click", () => sort(columns[i], head));
     head.replaceChildren(button);
   });

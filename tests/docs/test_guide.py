@@ -15,7 +15,7 @@ from accelsim.arith import REQUANT_RULES
 from accelsim.config import Accelerator, load_accelerator, parse_accelerator
 from accelsim.pe import PE_TYPES
 from accelsim.plain_yaml import plain_mapping
-from accelsim.technology import DRAM_TYPES, TECHNOLOGIES
+from accelsim.technology import DRAM_TYPES, TECHNOLOGIES, read_tables
 from quant.clip import CLIPS
 from quant.recipe import Recipe
 from quant.recipes import RECIPES, recipe_from_yaml
@@ -166,7 +166,7 @@ def test_all_other_python_compiles() -> None:
 
 
 @pytest.mark.parametrize("block", YAMLS, ids=lambda block: f"{block.page}-{block.mark}")
-def test_yaml_loads_with_its_own_reader(block) -> None:
+def test_yaml_loads_with_its_own_reader(block, tmp_path: Path) -> None:
     base = TaskOptions(network="")
     if block.mark == "accelerator":
         assert parse_accelerator(block.text, block.page).name
@@ -178,6 +178,14 @@ def test_yaml_loads_with_its_own_reader(block) -> None:
     elif block.mark == "search":
         search = build_search(plain_mapping(block.text, block.page), base, block.page)
         assert search.space.size > search.settings.trials
+    elif block.mark == "prices":
+        roles = plain_mapping(block.text, block.page)["roles"].values()
+        actions = "[{name: compute, energy: 2}, {name: read, energy: 2}, {name: write, energy: 2}]"
+        rows = ", ".join(f"{{name: {role['component']}, actions: {actions}}}" for role in roles)
+        for name, text in (("ERT", rows), ("ART", "")):
+            (tmp_path / f"{name}.yaml").write_text(f"{name}: {{tables: [{text}]}}", encoding="utf-8")
+        (tmp_path / "prices.yaml").write_text(block.text, encoding="utf-8")
+        assert read_tables(tmp_path / "prices.yaml").at(45).mac_pj(8, 8, 24) == pytest.approx(2)
     else:
         pytest.fail(f"{block.page}: a YAML block must say in its first line what it is")
 

@@ -112,6 +112,34 @@ ONE_OP: dict[str, tuple[list[Any], dict[str, Array]]] = {
     "gather": ([n("Gather", "x i", axis=1)], {"i": np.array([2, 0, -1, 2])}),
     "gather one": ([n("Gather", "x i", axis=2)], {"i": np.array(3)}),
     "power": ([n("Pow", "x e")], {"e": np.float32(2)}),
+    "transposed conv": (
+        [n("ConvTranspose", "x w b", strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 0])], {"w": W, "b": V},
+    ),
+    "transposed conv, groups": (
+        [n("ConvTranspose", "x w", strides=[3, 1], group=2, dilations=[1, 2], pads=[2, 0, 0, 1])], {"w": W[:, :2]},
+    ),
+    "transposed conv, same": ([n("ConvTranspose", "x w", strides=[2, 2], auto_pad="SAME_UPPER")], {"w": W}),
+    "depth to space": ([n("DepthToSpace", blocksize=2)], {}),
+    "depth to space, columns first": ([n("DepthToSpace", blocksize=2, mode="CRD")], {}),
+    "space to depth": ([n("SpaceToDepth", blocksize=3)], {}),
+    "instance norm": ([n("InstanceNormalization", "x w b")], {"w": POSITIVE, "b": V}),
+    "largest of three": ([n("Neg", "x", "m"), n("Max", "x m w")], {"w": np.float32(0.3)}),
+    "smallest": ([n("Neg", "x", "m"), n("Min", "x m")], {}),
+    "largest along": ([n("ReduceMax", axes=[1, 3], keepdims=0)], {}),
+    "smallest along": ([n("ReduceMin", axes=[2])], {}),
+    "sum along": ([n("ReduceSum", "x a", keepdims=0)], {"a": np.array([2, 3])}),
+    "length": ([n("ReduceL2", axes=[1])], {}),
+    "global max": ([n("GlobalMaxPool")], {}),
+    "log softmax": ([n("LogSoftmax", axis=1)], {}),
+    "celu": ([n("Celu", alpha=0.6)], {}),
+    "selu": ([n("Selu")], {}),
+    "thresholded": ([n("ThresholdedRelu", alpha=0.4)], {}),
+    "sine": ([n("Sin", "x", "s"), n("Cos", "s")], {}),
+    "tile": ([n("Tile", "x r")], {"r": np.array([1, 2, 1, 3])}),
+    "expand": ([n("GlobalAveragePool", "x", "g"), n("Expand", "g s")], {"s": np.array([1, 4, 2, 3])}),
+    "odd power": ([n("Pow", "x e")], {"e": np.float32(3)}),
+    "pad by reflection": ([n("Pad", "x p", mode="reflect")], {"p": np.array([0, 0, 2, 1, 0, 0, 1, 3])}),
+    "pad by the edge": ([n("Pad", "x p", mode="edge")], {"p": np.array([0, 0, 2, 1, 0, 0, 1, 3])}),
     "dropout": ([n("Dropout", "x", "d"), n("Identity", "d")], {}),
     "weights worked out": (
         [n("Transpose", "w", "t", perm=[1, 0]), n("MatMul", "x t")], {"w": np.ones((5, 6), np.float32)},
@@ -124,6 +152,37 @@ def test_operators_compute_what_onnx_runtime_computes(name: str) -> None:
     nodes, constants = ONE_OP[name]
     x = np.random.default_rng(3).normal(0, 2, (2, *MAP)).astype(np.float32)
     assert_same_function(model_bytes(nodes, {"x": MAP}, ["y"], constants), x, 1e-4)
+
+
+RESIZED = [
+    ("nearest", "asymmetric", {"nearest_mode": "floor"}), ("nearest", "half_pixel", {}),
+    ("nearest", "align_corners", {"nearest_mode": "round_prefer_ceil"}), ("nearest", "asymmetric", {"nearest_mode": "ceil"}),
+    ("linear", "half_pixel", {}), ("linear", "align_corners", {}), ("linear", "pytorch_half_pixel", {}),
+    ("linear", "asymmetric", {}), ("cubic", "half_pixel", {}), ("cubic", "align_corners", {"cubic_coeff_a": -0.5}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mode", "way", "attrs"), RESIZED)
+def test_resizing_reads_where_onnx_runtime_reads(mode: str, way: str, attrs: dict[str, Any]) -> None:
+    x = np.random.default_rng(3).normal(0, 2, (2, *MAP)).astype(np.float32)
+    for key, value in {"scales": np.float32([1, 1, 2, 1.5]), "sizes": np.array([1, 4, 11, 4])}.items():
+        names = "x none none sizes" if key == "sizes" else "x none scales"
+        node = n("Resize", names, mode=mode, coordinate_transformation_mode=way, **attrs)
+        node.input[:] = ["" if name == "none" else name for name in node.input]
+        if key == "sizes":
+            value = np.array([2, *value[1:]])  # the batch is named here
+        assert_same_function(
+            model_bytes([node], {"x": MAP}, ["y"], {key: value}) if key == "scales" else sized(node, value), x, 1e-4
+        )
+
+
+def sized(node: Any, sizes: Array) -> bytes:
+    """Return a resize to sizes, whose batch is that of the input."""
+    nodes = [
+        n("Shape", "x", "whole"), n("Slice", "whole zero one", "batch"), n("Concat", "batch rest", "sizes", axis=0), node,
+    ]  # fmt: skip
+    constants = {"zero": np.array([0]), "one": np.array([1]), "rest": sizes[1:]}
+    return model_bytes(nodes, {"x": MAP}, ["y"], constants)
 
 
 def test_gelu_and_1d_convolutions() -> None:
@@ -143,8 +202,8 @@ def test_embeddings_take_indices() -> None:
 
 
 def test_operators_without_a_form_are_listed_all_at_once() -> None:
-    nodes = [n("Cos", "x", "a"), n("LRN", "a", "b", size=3), n("Cos", "b", "c"), n("Relu", "c")]
-    with pytest.raises(ValueError, match=r"no float form for Cos \(2\), LRN \(1\); known are"):
+    nodes = [n("Det", "x", "a"), n("LRN", "a", "b", size=3), n("Det", "b", "c"), n("Relu", "c")]
+    with pytest.raises(ValueError, match=r"no float form for Det \(2\), LRN \(1\); known are"):
         import_onnx_bytes(model_bytes(nodes, {"x": MAP}, ["y"], {}))
 
 

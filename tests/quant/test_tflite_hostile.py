@@ -151,7 +151,7 @@ CUSTOM = Table({0: ("i8", 32), 1: text("evil")})
         (file_of(graph([tensor([1, 4])] * 2, [relu([0], [1])], [0], []), [Table()]), "1 inputs and 0 outputs"),
         (file_of(graph([tensor([4])], [], [0], [0]), [Table()]), "does not keep the batch"),
         (file_of(graph([tensor([])], [], [0], [0]), [Table()]), "has no batch axis"),
-        (file_of(graph([tensor([1, 4])], [], [0], [0]), [Table()], [CUSTOM]), "custom operator 'evil'"),
+        (file_of(graph([tensor([1, 4])] * 2, [relu([0], [1])], [0], [1]), [Table()], [CUSTOM]), "custom 'evil' × 1"),
     ],
 )  # fmt: skip
 def test_absurd_claims_are_refused(data: bytes, message: str) -> None:

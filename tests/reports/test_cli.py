@@ -261,6 +261,8 @@ def test_unsupported_layers_are_refused_by_name(refused, monkeypatch):
         (("--threads", "0"), "threads"),
         (("--timing", "fast"), "isolated"),
         (("--technology", "nonsense"), "google"),
+        (("--technology", "none.yaml"), "give a file or folder of Accelergy tables"),
+        (("--technology", "reports"), "the folder must hold Accelergy's ERT.yaml"),
         (("--technology", "nangate45", "--node", "7"), "45"),
         (("--technology", "nangate45", "--accelerator", "gemmini-16x16"), "--node 45"),
         (("--recipe", "nonsense"), "recipe"),

@@ -92,7 +92,7 @@ def test_example_and_workload(code: Path) -> None:
     [
         ("their_net:absent", "no attribute 'absent'"),
         ("no_such_module:net", "No module named"),
-        ("their_net:needs", "callable without arguments"),
+        ("their_net:needs", r"without arguments \(it raised TypeError"),
         ("their_net:number", "must return a torch.nn.Module"),
     ],
 )

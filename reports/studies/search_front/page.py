@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.search.result import design_text
+from reports.search.record import design_text
 from reports.studies.common import DEVIATIONS, markdown_table, minus, percent
 
 Row = Mapping[str, Any]

@@ -8,7 +8,7 @@ import pytest
 from made_up_stores import MadeUp
 
 from reports.page.designs import Loaded, load
-from reports.sweep.study import build_study
+from reports.sweep.study import Study, build_study
 from reports.sweep.sweep import How, run_sweep
 from reports.task import TaskOptions
 
@@ -38,6 +38,14 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def loaded(swept: Path) -> Loaded:
     return load([swept])
+
+
+@pytest.fixture(scope="session")
+def study_of_page() -> Study:
+    """A study of one point."""
+    one = {"recipes": [{"weight_bits": 4}], "accelerators": ["edge-32x32"], "technologies": ["google"], "timing": None}
+    networks = [{"name": "digits", "images": 24, "calib": 32}]
+    return build_study(STUDY | one | {"networks": networks}, TaskOptions(network=""))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ const dots = () => document.querySelectorAll('#plot svg > g:not(.legend) > circl
 const ask = text => { filter.value = text; filter.dispatchEvent(new Event('input')); };
 const wait = () => new Promise(done => setTimeout(done, 250));
 (async () => {
-  const found = { requests: performance.getEntriesByType('resource').length, tables: {} };
+  const found = { requests: performance.getEntriesByType('resource').length, tables: {}, papers: [] };
   const all = [...document.querySelectorAll('.drawn')];
   const drawn = all.filter(d => !d.closest('details:not([open])'));
   found.figures = drawn.length;
@@ -34,7 +34,11 @@ const wait = () => new Promise(done => setTimeout(done, 250));
     && s.getBoundingClientRect().right > d.getBoundingClientRect().right + 1)).length;
   found.scroll = document.documentElement.scrollWidth;
   found.explorer = dots();
-  for (const text of ASKED) { ask(text); await wait(); found.tables[text] = rows().length; }
+  for (const text of ASKED) {
+    ask(text); await wait();
+    found.tables[text] = rows().length;
+    found.papers.push(document.getElementById('paper').textContent);
+  }
   found.problem = filter.classList.contains('problem');
   found.filtered = document.getElementById('shown').textContent;
   ask(''); await wait();
@@ -132,6 +136,7 @@ def test_the_table_filters_by_words_and_conditions(probed, swept, middle):
     for seen in probed["light"].values():
         assert {text: count for text, count in seen["tables"].items() if text in expected} == expected
         assert 0 < seen["tables"]["front"] < len(factors)
+        assert seen["papers"] == [f"1–{min(120, count)} of {count}" for count in seen["tables"].values()]
         assert seen["problem"]
         assert seen["all"] == len(factors)
         assert seen["explorer"] == len(network.designs)

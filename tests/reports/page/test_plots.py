@@ -87,6 +87,12 @@ def test_files_stand_alone(name, tmp_path):
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert "var(--" not in svg or "--blue:#" in svg
     assert "url(" not in svg
+    texts = [item.text for item in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[0] == CHARTS[name].title
+    if name == "bars":  # whose page has the legend as text
+        assert {"pe", "dram"} <= set(texts)
+    _, _, wide, high = map(float, root.get("viewBox").split())
+    assert (float(root.get("width")), float(root.get("height"))) == (wide, high)
     pixels = matplotlib.image.imread(io.BytesIO((tmp_path / "new" / f"{name}.png").read_bytes()))
     assert pixels.shape[1] > 900
     assert np.ptp(pixels[..., :3]) > 0.5
@@ -137,3 +143,11 @@ def test_colours_of_files_are_those_of_the_page():
 def test_unknown_styles_are_refused():
     with pytest.raises(ValueError, match="style must be one of"):
         Series("s", "wavy", ())
+
+
+@pytest.mark.parametrize("width", [340, 484, 1030])
+@pytest.mark.parametrize("label", ["W8A8", "os 32×32", "W2-8 mixed (mean 2.8 bits) A8 · os 32×32"])
+def test_names_of_bars_are_whole_where_there_is_room(label, width):
+    """A room made for a name holds it; names too long to stand beside their bars stand above them."""
+    chart = Bars("bars", (Bar(label, {"pe": 2.0}), Bar("x", {"pe": 1.0})), plain, str)
+    assert label in [item.text for item in ElementTree.fromstring(draw.draw(chart, width)).iter("text")]

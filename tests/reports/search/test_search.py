@@ -17,7 +17,8 @@ from reports.search.file import Search
 from reports.search.guide import Probe, greedy_path, probes_of, start_designs
 from reports.search.lab import Lab
 from reports.search.objectives import Budget
-from reports.search.result import SEARCH, search_summary
+from reports.search.record import SEARCH
+from reports.search.result import search_summary
 from reports.search.run import Found, run_search
 from reports.search.space import Design
 from reports.sweep.measure import task_of

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from sweeps import BASE, study_of
 
+from quant.recipe import Recipe
+from quant.recipe_options import QuantOptions
 from reports.sweep import identity
 from reports.sweep.identity import network_digest, point_digest, technology_text, unit_digest
 from reports.sweep.study import Point, changed
@@ -105,6 +107,53 @@ def test_names_and_descriptions_do_not_change_it():
     assert other.machine.accelerator.name == "mine"
     assert point_digest("n", other) == point_digest("n", point())
     assert point_digest("n", point(name="other", description="words")) == point_digest("n", point())
+
+
+def test_a_recipes_name_does_not_change_it():
+    """A named recipe, the same by another name, and the options that mean it are one point."""
+    given = point(recipes=[{"weight_bits": 4}])
+    digests = {
+        point_digest("n", replace(given, options=options))
+        for options in (QuantOptions(weight_bits=4), *(Recipe(name=n, weight_bits=4) for n in ("custom", "mine")))
+    }
+    assert len(digests) == 1
+    assert unit_digest("n", Recipe(name="mine")) == unit_digest("n", QuantOptions())
+    assert digests != {point_digest("n", replace(given, options=Recipe(weight_bits=5)))}
+
+
+TABLES = """
+ERT:
+  tables:
+  - {name: mac, actions: [{name: compute, energy: 0.9}]}
+  - {name: glb, actions: [{name: read, energy: 14.0}, {name: write, energy: 12.0}]}
+  - {name: dram, actions: [{name: read, energy: 512.0}]}
+roles:
+  mac: {component: mac, bits: [8, 8, 24]}
+  sram: {component: glb, bits: 64, capacity_bytes: 65536}
+  dram: {component: dram, bits: 64}
+"""
+
+
+def test_tables_of_a_user_are_in_it_by_their_contents(tmp_path):
+    def digest(name, text):
+        (tmp_path / name).write_text(text)
+        return point_digest("n", point(technologies=[str(tmp_path / name)]))
+
+    first = digest("first.yaml", TABLES)
+    assert digest("second.yaml", TABLES) == first
+    changed_prices = [digest("first.yaml", TABLES.replace(old, new)) for old, new in (("0.9", "0.91"), ("512", "513"))]
+    commented = digest("first.yaml", TABLES + "# measured again\n")
+    assert len({first, *changed_prices, commented, point_digest("n", point())}) == 5
+
+
+def test_a_point_keeps_the_tables_that_were_read(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(TABLES)
+    one = point(technologies=[str(file)])
+    before = point_digest("n", one)
+    file.unlink()
+    assert point_digest("n", one) == before
+    assert one.prices.at(one.machine.accelerator).mac_pj(8, 8, 24) == pytest.approx(0.9)
 
 
 def test_a_refusal_has_a_digest_that_does_not_depend_on_names():
