@@ -206,13 +206,15 @@ def _edges(dataflow: Dataflow, job: Job) -> list[_Tap]:
     left, top = operands.act_bits, operands.weight_bits
     if swapped:
         left, top = top, left
+    drained = "whether a sum register of the array drains here; one that holds no output has no place, by column"
+    valid = drained if resident else "whether it is a sum, by column"
     way = "moving down" if resident else "on their way down to the PEs that keep them"
     shared = [
         _tap("left", left, f"{moves} entering at the left, by row, skewed"),
         _tap("top", top, f"{comes} {way}, by column, skewed"),
         *(_control(name, rules.acc_bits) for name in CONTROL[dataflow.stationary]),
         _tap("bottom", rules.acc_bits if resident else rules.psum_bits, "what the bottom row puts out, by column"),
-        _tap("bottom_valid", 1, "whether it is a sum, by column"),
+        _tap("bottom_valid", 1, valid),
         _tap("output", 32, "its place m * N + n in the result, all ones for none, by column"),
     ]
     memory = [

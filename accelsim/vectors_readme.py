@@ -57,6 +57,7 @@ def readme(vectors: "Vectors", origin: str) -> str:
         "Line t of a stream by cycle is cycle t, counted from the first load (or, where outputs stay, the first "
         "element): what the wires carry just before the clock edge that ends the cycle. All registers start at zero. "
         f"{LATENCY[vectors.dataflow.stationary]} There is one line more than there are cycles; in it nothing enters. "
+        "Control bits enter at the left edge, in column 0, and hop one column to the right a cycle. "
         "A line is one step of the array: a clock cycle, or on bit-serial PEs the cycles of one operation. Control "
         "bits are those of the array these vectors were made with; one with other control compares operands, bottom "
         "and totals.",

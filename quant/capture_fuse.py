@@ -175,11 +175,12 @@ def _squares(graph: Graph, name: str, x: str) -> bool:
 
 
 def _alike(graph: Graph, name: str, other: str) -> bool:
-    """Tell whether two tensors are one, or differences of the same two tensors."""
+    """Tell whether two tensors are one, or are computed alike (without parameters) from the same ones."""
     first, second = graph.producer(name), graph.producer(other)
     if name == other or first is None or second is None:
         return name == other
-    return first.op == second.op == "sub" and first.inputs == second.inputs
+    same = first.op == second.op in ("sub", "mean") and dict(first.attrs) == dict(second.attrs)
+    return same and all(_alike(graph, a, b) for a, b in zip(first.inputs, second.inputs, strict=True))
 
 
 def _layer_norm(graph: Graph, node: Node) -> tuple[Node, ...] | None:

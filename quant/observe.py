@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from quant.graph import Graph, channel_axes
-from quant.run import Arrays, as_inputs, load_params, run
+from quant.run import MOST_VALUES, Arrays, as_inputs, batched, fitting, load_params, run
 
 SAMPLES = 2**20
 """Values kept per tensor by default: 4 MB, enough for a 99.99th percentile from about a hundred values."""
@@ -154,11 +154,18 @@ def _as_list(graph: Graph, batches: Batches) -> tuple[list[dict[str, Tensor]], i
     """Return the batches as checked inputs and the number of samples in all."""
     if isinstance(batches, np.ndarray | Tensor):
         raise ValueError("observe: batches must be a list of arrays (got one array); cut it, e.g. [x[:128], x[128:]]")
-    listed = [as_inputs(graph, batch) for batch in batches]
+    size = fitting(graph, MOST_VALUES)
+    listed = [part for batch in batches for part in _cut(as_inputs(graph, batch), size)]
     total = sum(len(batch[graph.inputs[0].name]) for batch in listed)
     if total == 0:
         raise ValueError(f"{graph.name}: calibration samples must be >= 1 (got 0); give at least one batch")
     return listed, total
+
+
+def _cut(batch: dict[str, Tensor], size: int) -> list[dict[str, Tensor]]:
+    """Cut a batch where it has more than `size` samples."""
+    names = list(batch)
+    return [dict(zip(names, part, strict=True)) for part in batched(tuple(batch.values()), size)]
 
 
 def observe(

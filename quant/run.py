@@ -25,6 +25,10 @@ PARTS: dict[str, tuple[str, ...]] = {"lstm": ("fed", "gates", "cell"), "attentio
 states [T, h]; attention scores after scale and bias with masked places at 0, and probabilities, both [heads, T, S]."""
 
 
+MOST_VALUES = 1 << 30
+"""Values of a network's largest tensor, all samples of a batch together, that are computed at once: 4 GiB."""
+
+
 def load_params(graph: Graph) -> Params:
     """Return every node's parameters as torch tensors (copies), to be given to several runs."""
     return {n.name: {k: torch.tensor(v) for k, v in n.params.items()} for n in graph.nodes if n.params}
@@ -116,6 +120,23 @@ def run(
         return {**{name: live[name] for name in held if name in live}, **kept}
 
 
+def fitting(graph: Graph, batch_size: int) -> int:
+    """Return the batch size, or the most samples whose largest tensor has `MOST_VALUES`, if that is less.
+
+    Raises
+    ------
+    ValueError
+        If one sample has more, naming the tensor.
+    """
+    name, largest = max(((n, math.prod(shape)) for n, shape in graph.shapes.items()), key=lambda item: item[1])
+    if largest > MOST_VALUES:
+        raise ValueError(
+            f"{graph.name}.{name}: a tensor must have at most {MOST_VALUES} values a sample (got {largest}, shape "
+            f"{list(graph.shapes[name])}); make the network's input smaller"
+        )
+    return max(1, min(batch_size, MOST_VALUES // max(1, largest)))
+
+
 def batched(x: Arrays | Sequence[Arrays], batch_size: int) -> Iterator[tuple[Arrays, ...]]:
     """Yield consecutive batches of one array, or of several in step."""
     arrays = (x,) if isinstance(x, np.ndarray | Tensor) else tuple(x)
@@ -124,9 +145,9 @@ def batched(x: Arrays | Sequence[Arrays], batch_size: int) -> Iterator[tuple[Arr
 
 
 def predict(graph: Graph, x: Arrays | Sequence[Arrays], batch_size: int = 128) -> np.ndarray:
-    """Return the first output for all samples as a float32 array, running `batch_size` samples at a time."""
-    params = load_params(graph)
-    parts = [run(graph, part, params=params)[graph.outputs[0]].numpy() for part in batched(x, batch_size)]
+    """Return the first output for all samples as a float32 array, running at most `batch_size` samples at a time."""
+    params, size = load_params(graph), fitting(graph, batch_size)
+    parts = [run(graph, part, params=params)[graph.outputs[0]].numpy() for part in batched(x, size)]
     if not parts:
         raise ValueError(f"{graph.name}: samples must be >= 1 (got 0); give at least one")
     return np.concatenate(parts)

@@ -299,6 +299,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"accelsim: {_line(error)}", file=sys.stderr)
         return BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if "--traceback" in asked or not (isinstance(error, MemoryError) or "allocate memory" in str(error)):
+            raise
+        print(f"accelsim: there is not enough memory ({_line(error)[:200]}); give fewer samples", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt:
         print("accelsim: interrupted", file=sys.stderr)
         return INTERRUPTED

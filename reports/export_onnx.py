@@ -108,9 +108,7 @@ def export_network(
     } | _compared(quantized, task.samples.batch(task.evaluated), accelerator, ends)
 
 
-def _compared(
-    quantized: "Quantized", x: "NDArray[Any]", accelerator: "Accelerator", ends: "Ends"
-) -> dict[str, Any]:
+def _compared(quantized: "Quantized", x: "NDArray[Any]", accelerator: "Accelerator", ends: "Ends") -> dict[str, Any]:
     from reports.witness import NoWitness
     from reports.witness_ort import compare_exported
 

@@ -125,7 +125,7 @@ def _from_tflite(network: TfliteNetwork, path: Path) -> Imported:
         return [network.decode(outputs[port.tensor], place) for place, port in enumerate(network.outputs)]
 
     label = f"LiteRT's rules ({network.kernels})"
-    return Imported(network.program, label, network.encode, decode, network, path)
+    return Imported(network.program, label, network.encode, decode, network, path, network.remarks)
 
 
 def _from_onnx(network: OnnxNetwork, path: Path) -> Imported:

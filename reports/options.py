@@ -38,7 +38,13 @@ def add_samples(parser: Parser) -> None:
         "--data", type=Path, metavar="DIR|FILE.npz", help=f"real weights and samples (default: ${DATA_VARIABLE})"
     )
     group.add_argument("--images", type=_whole, metavar="N", help="samples to evaluate (default: all)")
-    group.add_argument("--calib", type=_whole, default=512, metavar="N", help="samples to calibrate on, two thirds of all at most (512)")
+    group.add_argument(
+        "--calib",
+        type=_whole,
+        default=512,
+        metavar="N",
+        help="samples to calibrate on, two thirds of all at most (512)",
+    )
     group.add_argument("--trust", action="store_true", help="load a .pt2 network, which can execute what is in it")
     group.add_argument(
         "--kernels", choices=KERNEL_SETS, default=KERNEL_SETS[0], help="whose rules a .tflite network follows (xnnpack)"

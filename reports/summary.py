@@ -86,11 +86,18 @@ def run_summary(record: Record) -> str:
     metric = accuracy["metric"]
     head = [
         ("network", f"{record['network']}, {record['recipe']}"),
-        (metric_name(metric), f"{accuracy_text(accuracy)}, {grouped(record['images'])} images"),
+        (metric_name(metric), f"{accuracy_text(accuracy)}, {images_text(record)}"),
         ("bit-exact", bit_exact_text(record)),
         ("overflowed outputs", grouped(record["overflowed_outputs"])),
     ]
     return "\n\n".join([format_pairs([*head, *_machine_pairs(record)]), layer_table(record, True), _closing(record)])
+
+
+def images_text(record: Record) -> str:
+    """Return how many samples were evaluated, and how many were calibrated on."""
+    evaluated = f"{grouped(record['images'])} images"
+    calibrated = record["calibration_images"]
+    return f"{evaluated}, calibrated on {grouped(calibrated)} others" if calibrated else evaluated
 
 
 def accuracy_text(accuracy: Record) -> str:

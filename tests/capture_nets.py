@@ -297,7 +297,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], list[Callable[[int], Tensor]], st
     "spelled out": (lambda: Fn(spelled), [image()], ""),
     "group norms": (
         lambda: convs(nn.GroupNorm(2, 4), nn.GroupNorm(1, 4), nn.InstanceNorm2d(4, affine=True), nn.InstanceNorm2d(4)),
-        [image()], "layer_norm*4 reshape*7 flatten affine*2",
+        [image()], "layer_norm*4 reshape*8 affine*2",
     ),
     "norm by hand": (lambda: Fn(by_hand), [image()], "permute*2 layer_norm"),
     "lengths": (lambda: Fn(lengths, qk=nn.Linear(8, 8)), [tokens(5, 8)], ""),

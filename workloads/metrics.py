@@ -112,7 +112,9 @@ def _negative_log_likelihood(outputs: np.ndarray, labels: np.ndarray) -> np.ndar
     logits -= logits.max(axis=-1, keepdims=True)
     log_sum = np.log(np.exp(logits).sum(axis=-1))
     counted = labels != IGNORED
-    picked = np.take_along_axis(logits, _within(np.where(counted, labels, 0), logits.shape[-1])[..., None], axis=-1)[..., 0]
+    picked = np.take_along_axis(logits, _within(np.where(counted, labels, 0), logits.shape[-1])[..., None], axis=-1)[
+        ..., 0
+    ]
     losses = np.where(counted, log_sum - picked, 0.0)
     axes = tuple(range(1, labels.ndim))
     return np.stack([losses.sum(axis=axes), counted.sum(axis=axes).astype(np.float64)], axis=1)

@@ -251,26 +251,35 @@ def _function(writer: Writer, node: OnnxNode) -> None:
     if isinstance(value, Codes):
         _clip_codes(writer, node, value)
         return
-    if isinstance(value, Moved):
-        value = real_at(writer, node)
-    low, high = (0.0, np.inf) if node.op == "Relu" else clip_limits(writer, node) if node.op == "Clip" else (None, None)
-    if isinstance(value, Scaled | Waiting):
-        require(low is not None, "is a function of values that are not quantized one by one; quantize them first")
-        assert low is not None
-        assert high is not None
-        held = replace(value, low=max(value.low, low), high=max(min(value.high, high), max(value.low, low)))
-        writer.values[node.outputs[0]] = held
+    if isinstance(value, Moved) and _before_moves(node, value):
+        writer.values[node.outputs[0]] = replace(value, value=_of_value(writer, node, value.value))
         return
+    clips = node.op in ("Relu", "Clip")
+    if isinstance(value, Moved) or (isinstance(value, Scaled | Waiting) and not clips):
+        value = real_at(writer, node)
+    writer.values[node.outputs[0]] = _of_value(writer, node, value)
+
+
+def _before_moves(node: OnnxNode, value: Moved) -> bool:
+    """Tell whether a function may be taken in front of moves: not where these bring in numbers of their own."""
+    padded = any(moving.op == "Pad" for moving, _ in value.moves)
+    clips = node.op in ("Relu", "Clip")
+    return (clips or isinstance(value.value, Curve)) and (not padded or node.op == "Relu")
+
+
+def _of_value(writer: Writer, node: OnnxNode, value: Held) -> Any:
+    """Return a function of a value: limits of what waits or is a sum, else a function of its code."""
+    low, high = (0.0, np.inf) if node.op == "Relu" else clip_limits(writer, node) if node.op == "Clip" else (None, None)
+    if isinstance(value, Scaled | Waiting) and low is not None and high is not None:
+        return replace(value, low=max(value.low, low), high=max(min(value.high, high), max(value.low, low)))
     function = clip(low, high) if low is not None and high is not None else _named(node)
     if isinstance(value, Curve):
         inner = value.function
-        writer.values[node.outputs[0]] = replace(
-            value, function=lambda x: function(inner(x)), exact=value.exact and node.op not in _ROUNDED
-        )
-        return
-    require(isinstance(value, Real), "is a function of values that are not quantized one by one")
+        exact = value.exact and node.op not in _ROUNDED
+        return replace(value, function=lambda x: function(inner(x)), exact=exact)
+    require(isinstance(value, Real), "is a function of values that are not quantized yet; quantize them first")
     assert isinstance(value, Real)
-    writer.values[node.outputs[0]] = Curve(value, function, node.op not in _ROUNDED)
+    return Curve(value, function, node.op not in _ROUNDED)
 
 
 def _named(node: OnnxNode) -> Callable[[Array], Array]:

@@ -36,10 +36,16 @@ def _power(base: Array, exponent: Array) -> Array:
     return np.power(base.astype(np.float64), number).astype(f32)
 
 
+def _is_product(writer: Writer, node: OnnxNode) -> bool:
+    """Tell whether a Pow is a square or cube, which ONNX Runtime multiplies."""
+    exponent = writer.constants.get(node.inputs[1]) if node.op == "Pow" else None
+    return exponent is not None and exponent.size == 1 and float(exponent.item()) in (2.0, 3.0)
+
+
 def point(writer: Writer, node: OnnxNode) -> Curve | None:
     """Return an operator as a function of one code, if all it reads are functions of the same code, or numbers."""
     read: list[tuple[Real | None, Function]] = []
-    exact = node.op in POINTWISE
+    exact = node.op in POINTWISE or _is_product(writer, node)
     for name in node.inputs:
         value = writer.values.get(name)
         if isinstance(value, Curve):

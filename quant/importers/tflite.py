@@ -57,6 +57,8 @@ class TfliteNetwork:
         The file's own, in its order; they are the Program's too.
     tensors
         Program tensor by number of the file's tensor, for every tensor of codes.
+    remarks
+        Where the Program may differ from the kernels, a line each.
     """
 
     program: Program
@@ -64,6 +66,7 @@ class TfliteNetwork:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     tensors: Mapping[int, str]
+    remarks: tuple[str, ...] = ()
 
     def encode(self, samples: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """Return codes by Program input for samples of a network of one input.
@@ -149,7 +152,10 @@ def convert(model: FileModel, kernels: str) -> TfliteNetwork:
         ops=tuple(writer.ops),
     )
     check(program)
-    return TfliteNetwork(program=program, kernels=kernels, inputs=inputs, outputs=outputs, tensors=writer.known)
+    return TfliteNetwork(
+        program=program, kernels=kernels, inputs=inputs, outputs=outputs, tensors=writer.known,
+        remarks=tuple(writer.remarks),
+    )  # fmt: skip
 
 
 def _convert_operator(writer: Writer, op: FileOperator) -> None:

@@ -85,10 +85,18 @@ FUNCTIONS: dict[str, Callable[[Floats, Mapping[str, Any]], Floats]] = {
 }
 
 
-def _function(kind: str, grids: Grids, rounding: str = "away") -> NDArray[np.floating[Any]]:
+def _function(kind: str, grids: Grids, rounding: str) -> tuple[NDArray[np.floating[Any]], Ints]:
+    """Return a function's codes, and the input codes where one unit in the last place of the function decides."""
     real = grids.source[0] * grids.centred.astype(f32)
-    scaled = FUNCTIONS[kind](real, grids.options) * (f32(1) / grids.target[0])
-    return ROUNDINGS[rounding](scaled, grids.target[1])
+    exact = FUNCTIONS[kind](real, grids.options)
+    found, *near = (
+        ROUNDINGS[rounding](values * (f32(1) / grids.target[0]), grids.target[1])
+        for values in (exact, *(np.nextafter(exact, f32(end)) for end in (-np.inf, np.inf)))
+    )
+    ends = (grids.codes[0], grids.codes[-1])
+    unsure = [np.clip(found, *ends) != np.clip(other, *ends) for other in near]
+    exactly = (exact == 0) | ((exact == real) & (kind in ("elu", "gelu")))  # x itself: no function was rounded
+    return found, grids.codes[(unsure[0] | unsure[1]) & ~exactly]
 
 
 def _scaled(values: Ints, multiplier: float) -> Ints:
@@ -99,6 +107,10 @@ def _scaled(values: Ints, multiplier: float) -> Ints:
 
 
 # --- fixed point -----------------------------------------------------------------------------------------------------
+
+
+FARTHEST_SHIFT = 14
+"""Bits that 16-bit steps are shifted right at most."""
 
 
 def _int16(value: int) -> int:
@@ -123,11 +135,13 @@ def hard_swish_codes(grids: Grids) -> Ints:
     Raises
     ------
     ValueError
-        If the output's scale is less than 1/128 of the input's, which the kernel refuses.
+        If the output's scale is less than 1/128 of the input's, which the kernel refuses, or scales are too far apart.
     """
     fine = f32(1 / 128) * grids.source[0]
     out, out_exponent = _multiplier16(float(fine / grids.target[0]))
     gate, gate_exponent = _multiplier16(float(fine / (f32(3) / f32(32768))))
+    if min(out_exponent, gate_exponent) < -FARTHEST_SHIFT:
+        raise ValueError(f"has scales {grids.source[0]} and {grids.target[0]}, beyond the kernel's 16 bits")
     if out_exponent > 0:
         raise ValueError(f"scales its input by {128 * float(fine / grids.target[0]):g}; the kernels take up to 128")
     codes = []
@@ -177,6 +191,9 @@ ENDS: dict[str, tuple[float, float]] = {
 }
 """Real ends of the activations that clamp."""
 
+DELEGATED = ("elu", "logistic", "tanh")
+"""Functions that XNNPACK takes."""
+
 SIGNED = ("elu", "exp", "abs", "neg")
 """Kernels of int8 alone."""
 
@@ -206,6 +223,9 @@ def _require_kernel(writer: Writer, op: FileOperator, grids: Grids) -> None:
         raise writer.fail(op, "has no reference kernel; import with kernel set xnnpack or builtin")
     if op.kind == "leaky_relu" and not math.isfinite(op.options["alpha"]):
         raise writer.fail(op, f"has alpha {op.options['alpha']}; a finite number is needed")
+    if op.kind in (*ENDS, "abs", "leaky_relu"):
+        steepest = max(1.0, abs(float(op.options.get("alpha", 1.0))))
+        writer.require_32_bits(op, 255, grids.ratio * steepest)
     if op.kind == "neg" and (grids.source != grids.target or grids.source[1] != 0):
         raise writer.fail(op, "negates codes as they are; equal scales and zero points of 0 are read")
 
@@ -226,7 +246,18 @@ def _codes(writer: Writer, op: FileOperator, grids: Grids) -> NDArray[Any]:
         return _abs_codes(grids)
     if op.kind == "neg":
         return np.where(grids.codes == -128, -128, -grids.codes)  # 8 bits hold no 128: the kernel wraps
-    return _function(op.kind, grids, writer.kernels.elu if op.kind == "elu" else "away")
+    found, unsure = _function(op.kind, grids, _rounding(writer.kernels, op.kind))
+    if unsure.size:
+        writer.remarks.append(
+            f"operator {op.index} ({op.kind}) rounds codes {unsure.tolist()[:4]} by the last bit of a float32 value: "
+            f"LiteRT's C library decides there, the nearest float32 was taken"
+        )
+    return found
+
+
+def _rounding(kernels: KernelSet, kind: str) -> str:
+    """Return how a table is rounded: XNNPACK, where it takes the operator, adds the zero point before."""
+    return kernels.elu if kind in DELEGATED and kernels.delegates else "away"
 
 
 def curve(writer: Writer, op: FileOperator) -> None:

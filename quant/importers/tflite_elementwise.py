@@ -68,6 +68,15 @@ def mul(writer: Writer, op: FileOperator) -> None:
     operands, y = _operands(writer, op), files[2]
     products = _products(writer, op, operands)
     target = writer.declare(op, y, writer.limits(op, y))
+    if (
+        rule != "float32_rne"
+        and writer.kernels is not KERNELS["reference"]
+        and products.high * multiplier >= 2**15 - 2**8
+    ):
+        raise writer.fail(
+            op, f"scales products of up to {products.high} by {multiplier:g}; the built-in kernel wraps at 16 bits, "
+            f"others do not"
+        )  # fmt: skip
     _scale_down(writer, op, (products, target), float(multiplier), rule)
 
 
@@ -84,8 +93,8 @@ def _products(writer: Writer, op: FileOperator, operands: list[Tensor]) -> Tenso
 
 def _scale_down(writer: Writer, op: FileOperator, ends: tuple[Tensor, Tensor], multiplier: float, rule: str) -> None:
     sums, target = ends
-    if not multiplier < 2.0**31:
-        raise writer.fail(op, f"scales its products by {multiplier}; less than 2**31 is needed")
+    if rule == "gemmlowp_double":
+        writer.require_32_bits(op, sums.high, multiplier)
     writer.emit(
         Requantize(
             name=f"{target.name}.op", inputs=(sums.name,), output=target.name, multiplier=np.array([multiplier]),
@@ -100,6 +109,8 @@ def prelu(writer: Writer, op: FileOperator) -> None:
     (s0, z0), (s1, z1), (out, zero_out) = (writer.grid(op, tensor) for tensor in (first, second, y))
     low, high = code_range(8, y.dtype == "int8")
     rising, falling = float(s0 / out), float(s0 * s1 / out)
+    writer.require_32_bits(op, 255, rising)
+    writer.require_32_bits(op, 255 * 255, falling)
     if second.data is not None and second.data.size == 1:
         slope = int(second.data.reshape(-1)[0]) - z1
         entries = prelu_codes(np.arange(low, high + 1) - z0, slope, (rising, falling)) + zero_out

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.arith import bits_for, code_range
+from accelsim.arith import bits_for, code_range, fixed_point
 from accelsim.program import Concat, Constant, Op, Reshape, Slice, Tensor
 from quant.importers.tflite_kernels import KernelSet, Segments
 from quant.importers.tflite_reader import FileModel, FileOperator, FileTensor
@@ -33,11 +33,18 @@ class Writer:
         """Float tensors that only stand for codes: by number, the tensor of codes behind them (-1: not told yet)."""
         self.numbers: dict[int, NDArray[Any]] = {}
         """Integers that operators compute of shapes alone, by number of their tensor."""
+        self.remarks: list[str] = []
+        """What the import could not follow to the bit, a line each."""
         self._counts = Counter(tensor.name for tensor in model.tensors)
 
     def fail(self, op: FileOperator, what: str) -> ValueError:
         """Return the error of an operator."""
         return ValueError(f"{self.model.name}: operator {op.index} ({op.kind}) {what}")
+
+    def require_32_bits(self, op: FileOperator, reach: int, multiplier: float) -> None:
+        """Refuse what the fixed-point kernels shift beyond 32 bits, where they wrap."""
+        if reach * 2.0 ** max(fixed_point(multiplier)[1], 0) >= 2**31:
+            raise self.fail(op, f"scales values of up to {reach} by {multiplier:g}, beyond the kernel's 32 bits")
 
     # --- tensors of the file -----------------------------------------------------------------------------------------
 

@@ -68,6 +68,7 @@ def test_every_command_is_understood(command: str) -> None:
         "run",
         "cost",
         "export-vectors",
+        "export-onnx",
     ):
         words.append("--help")  # named in a sentence, without its arguments
     elif words == ["list"]:

@@ -154,20 +154,21 @@ class Named(nn.Module):
 
 def test_all_unsupported_operations_are_reported_at_once_with_modules_and_counts() -> None:
     module = nn.Sequential(
-        nn.Conv2d(4, 4, 1), nn.ConvTranspose2d(4, 4, 2), nn.GroupNorm(2, 4), nn.GroupNorm(2, 4)
+        nn.Conv2d(4, 4, 1), Fn(lambda s, x: x.cumsum(2)), nn.LocalResponseNorm(2), nn.LocalResponseNorm(3)
     ).eval()
     with pytest.raises(ValueError, match="supported") as caught:
         capture(module, torch.randn(1, 4, 6, 6), "net")
     message = str(caught.value)
-    assert "conv_transpose2d (1x in 1)" in message
-    assert "group_norm" not in message  # reads a broken result: reported once its input can be had
+    assert "cumsum (1x in 1)" in message
+    assert "avg_pool3d" not in message  # reads a broken result: reported once its input can be had
     both = Fn(
-        lambda s, x: (s.a(x), s.b(x), s.c(x)), a=nn.ConvTranspose2d(4, 4, 2), b=nn.GroupNorm(2, 4), c=nn.GroupNorm(4, 4)
-    )
+        lambda s, x: (s.a(x), s.b(x), s.c(x)), a=Fn(lambda s, x: x.cumsum(2)),
+        b=nn.LocalResponseNorm(2), c=nn.LocalResponseNorm(3),
+    )  # fmt: skip
     with pytest.raises(ValueError, match="net: ") as caught:
         capture(both.eval(), torch.randn(1, 4, 6, 6), "net")
-    assert "conv_transpose2d (1x in a)" in str(caught.value)
-    assert "group_norm (2x in b, c)" in str(caught.value)
+    assert "cumsum (1x in a)" in str(caught.value)
+    assert "avg_pool3d (2x in b, c)" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -177,7 +178,12 @@ BAD: dict[str, tuple[Callable[[], nn.Module], Tensor, str]] = {
     "batch mixed in": (lambda: Fn(lambda s, x: x.reshape(-1, 2) + x.sum()), torch.randn(4, 6), "batch"),
     "mean over the batch": (lambda: Fn(lambda s, x: x - x.mean(0)), torch.randn(4, 6), "along the batch"),
     "no batch axis": (lambda: nn.Identity(), torch.tensor(1.0), "batch axis"),
-    "uneven adaptive pool": (lambda: nn.AdaptiveAvgPool2d(4), torch.randn(1, 2, 6, 6), "does not divide"),
+    "places of maxima": (lambda: Fn(lambda s, x: x.max(1)[1] + 0.5), torch.randn(2, 4), "places of maxima"),
+    "mask from ids": (
+        lambda: Fn(lambda s, x: s.e(x.ne(0).long()), e=nn.Embedding(9, 4)),
+        torch.ones(2, 4).long(),
+        "position_ids",
+    ),
     "cell state": (
         lambda: Fn(lambda s, x: s.l(x)[1][1] + 1, l=nn.LSTM(3, 3)),
         torch.randn(2, 4, 3),

@@ -52,6 +52,21 @@ def test_ranges_are_exact_where_values_are_sampled(graph: Graph) -> None:
     assert np.isin(stats.values, x).all()
 
 
+def test_batches_that_would_not_fit_in_memory_are_cut_and_nothing_changes(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, sizes = images(7), []
+    whole, above = observe(graph, [x], seed=1), count_above(graph, [x], {"input": 1.0})
+    monkeypatch.setattr("quant.run.MOST_VALUES", 2 * 5 * 8 * 8)
+    monkeypatch.setattr(
+        "quant.observe.run", lambda g, part, **more: sizes.append(len(part["input"])) or run(g, part, **more)
+    )
+    cut = observe(graph, [x], seed=1)
+    assert sizes == [2, 2, 2, 1]
+    assert all(np.allclose(whole[name].values, cut[name].values, atol=1e-5) for name in whole)
+    assert np.array_equal(above["input"], count_above(graph, [x], {"input": 1.0})["input"])
+
+
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.integers(1, 400), st.integers(0, 3))
 def test_the_sample_does_not_depend_on_the_batches(sizes: list[int], samples: int, seed: int) -> None:
     graph = Graph("g", (Input("x", (2, 9)),), (Node("y", "relu", ("x",)),), ("y",))

@@ -154,35 +154,35 @@ def test_operators_compute_what_onnx_runtime_computes(name: str) -> None:
     assert_same_function(model_bytes(nodes, {"x": MAP}, ["y"], constants), x, 1e-4)
 
 
-RESIZED = [
-    ("nearest", "asymmetric", {"nearest_mode": "floor"}), ("nearest", "half_pixel", {}),
-    ("nearest", "align_corners", {"nearest_mode": "round_prefer_ceil"}), ("nearest", "asymmetric", {"nearest_mode": "ceil"}),
-    ("linear", "half_pixel", {}), ("linear", "align_corners", {}), ("linear", "pytorch_half_pixel", {}),
-    ("linear", "asymmetric", {}), ("cubic", "half_pixel", {}), ("cubic", "align_corners", {"cubic_coeff_a": -0.5}),
-]  # fmt: skip
+RESIZED: list[tuple[str, str, dict[str, Any]]] = [
+    ("nearest", "asymmetric", {"nearest_mode": "floor"}),
+    ("nearest", "half_pixel", {}),
+    ("nearest", "align_corners", {"nearest_mode": "round_prefer_ceil"}),
+    ("nearest", "asymmetric", {"nearest_mode": "ceil"}),
+    ("linear", "half_pixel", {}),
+    ("linear", "align_corners", {}),
+    ("linear", "pytorch_half_pixel", {}),
+    ("linear", "asymmetric", {}),
+    ("cubic", "half_pixel", {}),
+    ("cubic", "align_corners", {"cubic_coeff_a": -0.5}),
+]
 
 
 @pytest.mark.parametrize(("mode", "way", "attrs"), RESIZED)
 def test_resizing_reads_where_onnx_runtime_reads(mode: str, way: str, attrs: dict[str, Any]) -> None:
     x = np.random.default_rng(3).normal(0, 2, (2, *MAP)).astype(np.float32)
-    for key, value in {"scales": np.float32([1, 1, 2, 1.5]), "sizes": np.array([1, 4, 11, 4])}.items():
-        names = "x none none sizes" if key == "sizes" else "x none scales"
-        node = n("Resize", names, mode=mode, coordinate_transformation_mode=way, **attrs)
-        node.input[:] = ["" if name == "none" else name for name in node.input]
-        if key == "sizes":
-            value = np.array([2, *value[1:]])  # the batch is named here
-        assert_same_function(
-            model_bytes([node], {"x": MAP}, ["y"], {key: value}) if key == "scales" else sized(node, value), x, 1e-4
-        )
-
-
-def sized(node: Any, sizes: Array) -> bytes:
-    """Return a resize to sizes, whose batch is that of the input."""
-    nodes = [
-        n("Shape", "x", "whole"), n("Slice", "whole zero one", "batch"), n("Concat", "batch rest", "sizes", axis=0), node,
-    ]  # fmt: skip
-    constants = {"zero": np.array([0]), "one": np.array([1]), "rest": sizes[1:]}
-    return model_bytes(nodes, {"x": MAP}, ["y"], constants)
+    attrs = {"mode": mode, "coordinate_transformation_mode": way} | attrs
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"], **attrs)
+    data = model_bytes([node], {"x": MAP}, ["y"], {"scales": np.float32([1, 1, 2, 1.5])})
+    assert_same_function(data, x, 1e-4)
+    nodes = [  # to sizes, the batch being the input's
+        n("Shape", "x", "whole"),
+        n("Slice", "whole zero one", "batch"),
+        n("Concat", "batch rest", "sizes", axis=0),
+        helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], **attrs),
+    ]
+    constants = {"zero": np.array([0]), "one": np.array([1]), "rest": np.array([4, 11, 4])}
+    assert_same_function(model_bytes(nodes, {"x": MAP}, ["y"], constants), x, 1e-4)
 
 
 def test_gelu_and_1d_convolutions() -> None:

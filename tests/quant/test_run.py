@@ -82,6 +82,22 @@ def test_predict_does_not_depend_on_the_batch_size(rng: np.random.Generator) -> 
         predict(graph, x[:0])
 
 
+def test_batches_are_cut_where_their_largest_tensor_would_be_too_large(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, x = chain(3), rng.normal(size=(7, 3)).astype(np.float32)
+    whole, seen, honest = predict(graph, x), [], batched
+    monkeypatch.setattr("quant.run.MOST_VALUES", 3 * 2 + 1)
+    monkeypatch.setattr("quant.run.batched", lambda x, size: seen.append(size) or honest(x, size))
+    assert np.array_equal(predict(graph, x), whole)
+    assert seen == [2]
+    monkeypatch.setattr("quant.run.MOST_VALUES", 2)
+    with pytest.raises(
+        ValueError, match=r"chain\.x: a tensor must have at most 2 values a sample \(got 3, shape \[3\]"
+    ):
+        predict(graph, x)
+
+
 def test_parameters_loaded_once_may_serve_many_runs(rng: np.random.Generator) -> None:
     graph = one("linear", [(5,)], {}, weight=rng.normal(size=(3, 5)))
     x = rng.normal(size=(2, 5)).astype(np.float32)
