@@ -12,6 +12,20 @@ from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions, recipe_from_options
 
 
+def check_recipe(asked: Recipe | QuantOptions) -> None:
+    """Refuse what no network can be quantized by, before one is loaded.
+
+    Raises
+    ------
+    ValueError
+        As `choose_recipe`.
+    """
+    if isinstance(asked, Recipe) or not asked.needs_plan:
+        check_priceable(asked if isinstance(asked, Recipe) else recipe_from_options(asked))
+    else:
+        recipe_from_options(asked, {})
+
+
 def choose_recipe(
     asked: Recipe | QuantOptions, lower: Callable[[Recipe], Program], accelerator: Accelerator
 ) -> tuple[Recipe, FoldPlan | None]:
@@ -33,7 +47,7 @@ def choose_recipe(
     """
     if isinstance(asked, Recipe) or not asked.needs_plan:
         return check_priceable(asked if isinstance(asked, Recipe) else recipe_from_options(asked)), None
-    recipe_from_options(asked, {})  # so that a contradiction is refused before the network is lowered
+    check_recipe(asked)  # so that a contradiction is refused before the network is lowered
     plain = recipe_from_options(replace(asked, ocs=None, ocs_folds=None, naive_split=None, splitquant=None))
     plan = fold_filling(lower(plain), accelerator, asked.ocs_folds or 0)
     return recipe_from_options(asked, dict(plan.splits)), plan

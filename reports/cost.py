@@ -17,7 +17,7 @@ from quant.pipeline import quantize_network
 from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions
 from quant.splitquant_storage import as_stored
-from reports.budget import budget_record, choose_recipe
+from reports.budget import budget_record, check_recipe, choose_recipe
 from reports.files import Imported, network_file, read_module, read_network
 from reports.run import RECORD_VERSION, Machinery
 from reports.sources import find_workload
@@ -38,6 +38,7 @@ def cost_network(options: TaskOptions, asked: Recipe | QuantOptions, machinery: 
         The keys of ``accelsim cost --json``. ``elapsed_s`` is the time of a second evaluation in this process, from the
         Program to all figures: imports, compilation and quantization are apart.
     """
+    check_recipe(asked)
     path = network_file(options.network, options.data)
     network = None if path is None else read_network(path, options.kernels)
     if isinstance(network, Imported):

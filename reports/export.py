@@ -85,11 +85,12 @@ def export_layer(
     from accelsim.vectors_files import check_folder
     from accelsim.vectors_layer import array_mode, export_vectors
     from quant.pipeline import quantize_network
-    from reports.budget import choose_recipe
+    from reports.budget import check_recipe, choose_recipe
     from reports.progress import progress_share
     from reports.task import load_task
 
     check_folder(out_dir)  # before the long work
+    check_recipe(recipe)
     array_mode(accelerator, mode)
     task = load_task(asked)
 

@@ -85,9 +85,10 @@ def export_network(
     from accelsim.store import write_atomically
     from quant.exporters.onnx_export import export_onnx
     from quant.pipeline import quantize_network
-    from reports.budget import choose_recipe
+    from reports.budget import check_recipe, choose_recipe
     from reports.task import load_task
 
+    check_recipe(recipe)  # before the long work
     task = load_task(asked)
 
     def quantize(chosen: "Recipe") -> "Quantized":

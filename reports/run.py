@@ -22,7 +22,7 @@ from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions
 from quant.splitquant_storage import as_stored
 from reports.advice import advice_records
-from reports.budget import budget_record, choose_recipe
+from reports.budget import budget_record, check_recipe, choose_recipe
 from reports.task import Evaluation, Integers, Task, TaskOptions, evaluate, load_task
 from reports.timeline import write_timeline
 from reports.toggles import toggle_record
@@ -127,6 +127,7 @@ def run_network(options: RunOptions) -> RunReport:
     OverflowError
         Where an overflow rule is ``error`` and a sum leaves its register.
     """
+    check_recipe(options.recipe)  # before the long work
     return run_task(load_task(options.task), options)
 
 

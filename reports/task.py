@@ -77,7 +77,10 @@ class TaskOptions:
     kernels: str = "xnnpack"
 
     def __post_init__(self) -> None:
-        """Refuse a seed that no generator takes."""
+        """Refuse a seed that no generator takes, and numbers of samples below 1."""
+        for name, count in (("images", self.images), ("calib", self.calib)):
+            if count is not None and count < 1:
+                raise ValueError(f"{name} must be >= 1 (got {count}); give a number of samples")
         if self.seed < 0:
             raise ValueError(f"seed must be >= 0 (got {self.seed}); any whole number from 0 on will do")
 

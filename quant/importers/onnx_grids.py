@@ -135,6 +135,13 @@ _KEEPING = ("AveragePool", "GlobalAveragePool", "ReduceMean", "Concat", "Resize"
 """Operators whose results lie within the range of what they read."""
 
 
+def _largest_number(writer: Writer, name: str) -> float:
+    """Return the largest magnitude of a constant, quantized or not."""
+    held = writer.values.get(name)
+    numbers = held.real() if isinstance(held, Weights) else writer.constants.get(name, np.zeros(1))
+    return float(np.abs(numbers).max(initial=0.0))
+
+
 _NORMS = ("LayerNormalization", "InstanceNormalization", "GroupNormalization")
 
 
@@ -154,12 +161,10 @@ def _joined_reach(writer: Writer, value: Waiting) -> float | None:
     if value.node.op in ("Add", "Sub", "Sum"):
         return sum(ends)
     if value.node.op in _NORMS:  # a row of n values has none above √n, once normalized
-        numbers = [writer.values.get(name, writer.constants.get(name)) for name in value.node.inputs[1:3]]
-        most = [np.abs(n.real() if isinstance(n, Weights) else n).max() for n in numbers if n is not None]
-        return float(math.sqrt(math.prod(writer.sample_of(value.operands[0]))) * most[0] + sum(most[1:]))
+        most = [_largest_number(writer, name) for name in value.node.inputs[1:3]]
+        return math.sqrt(math.prod(writer.sample_of(value.operands[0]))) * most[0] + sum(most[1:])
     if value.node.op == "PRelu":
-        slopes = writer.values.get(value.node.inputs[1], writer.constants.get(value.node.inputs[1]))
-        return ends[0] * max(1.0, float(np.abs(slopes.real() if isinstance(slopes, Weights) else slopes).max()))
+        return ends[0] * max(1.0, _largest_number(writer, value.node.inputs[1]))
     return math.prod(ends) if value.node.op == "Mul" else None
 
 

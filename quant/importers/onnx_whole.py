@@ -243,7 +243,8 @@ def _limit(writer: Writer, node: OnnxNode) -> Any:
     if fixed is None or not isinstance(value, Whole):
         return None
     codes, ends = along_channels(writer, value.codes, fixed[1])
-    return replace(value, codes=codes, **{"low" if node.op == "Max" else "high": ends.astype(np.int64)})
+    limit: dict[str, Any] = {"low" if node.op == "Max" else "high": ends.astype(np.int64)}
+    return replace(value, codes=codes, **limit)
 
 
 def _floor(writer: Writer, node: OnnxNode) -> Any:
@@ -257,7 +258,7 @@ def _gather(writer: Writer, node: OnnxNode) -> Any:
     share = _share(_held(writer, node))
     if share is not None:
         return share
-    table, index = (writer.values.get(name) for name in node.inputs)
+    table, index = _held(writer, node)
     if isinstance(table, Weights) and isinstance(index, Given | Codes):
         if isinstance(index, Given):
             index = declare_indices(writer, node.inputs[1], index, len(table.values))
@@ -266,7 +267,6 @@ def _gather(writer: Writer, node: OnnxNode) -> Any:
     if node.inputs[0] not in writer.constants:
         return None
     entries, name = writer.constants[node.inputs[0]], node.outputs[0]
-    index: Any = writer.values.get(node.inputs[1])  # type: ignore[no-redef]
     if isinstance(index, Given) and entries.ndim == 2:
         index = declare_indices(writer, node.inputs[1], index, len(entries))
     index = Whole(index) if isinstance(index, Codes) else index
