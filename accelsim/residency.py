@@ -2,12 +2,12 @@
 
 Outputs stay in the activation buffer when they fit beside everything still needed, and the next layer's working set
 still fits (an eighth of the buffer is enough for what merely passes through). Otherwise they go to DRAM and every
-reader fetches them. A network input that several layers read, or one whose channels are copied, is kept where it fits;
-one that a single layer reads passes through in tiles. Parameters are fetched for every batch. Those that several layers
-share (`Op.shares`: the steps of a recurrent layer) are pinned in half of the weight buffer as far as they fit, the most
-used first, and fetched once; others are fetched by every layer that uses them. Copies of duplicated channels
-(``copy_pass``) stay where their source does and they fit; the producer writes them, so that only a network input is
-fetched for it.
+reader fetches them. Where not one fold of a layer fits beside what is kept, the largest of that goes to DRAM as well. A
+network input that several layers read, or one whose channels are copied, is kept where it fits; one that a single layer
+reads passes through in tiles. Parameters are fetched for every batch. Those that several layers share (`Op.shares`: the
+steps of a recurrent layer) are pinned in half of the weight buffer as far as they fit, the most used first, and fetched
+once; others are fetched by every layer that uses them. Copies of duplicated channels (``copy_pass``) stay where their
+source does and they fit; the producer writes them, so that only a network input is fetched for it.
 """
 
 from typing import Any
@@ -83,6 +83,19 @@ def keep(
         else:
             after = 0
         kept[made] = int(now <= room and after <= room)
+
+
+def release(table: LayerTable, sizes: NDArray[np.int64], kept: NDArray[np.int64], fits: NDArray[Any]) -> bool:
+    """Send the largest tensor on chip beside each layer that does not fit to DRAM; return whether there was any."""
+    tensors, found = table.tensors, False
+    for at in np.flatnonzero(fits == 0):
+        live = (tensors["made_by"] < at) & (at <= tensors["last_read"])
+        live[table.layers["output"][at]] = True
+        live &= kept == 1
+        if live.any():
+            kept[np.argmax(np.where(live, sizes, -1))] = 0
+            found = True
+    return found
 
 
 @njit(cache=True)

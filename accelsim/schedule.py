@@ -90,21 +90,22 @@ def make_schedule(
         Naming the layers of which not even the smallest tile fits the buffers.
     """
     sizes = np.empty(len(table.tensors), dtype=np.int64)
-    plan = describe(table, codes, pe_work, samples, sizes)
-    codes = residency.pin(table, plan, codes, None if fixed is None else fixed.plan["pinned"])
-    if fixed is None:
-        kept = np.zeros(len(table.tensors), dtype=np.int64)
-        residency.keep(table.layers, table.tensors, table.reads, sizes, plan["copy_bytes"], kept, codes.act.room)
-    else:
-        kept = fixed.kept
-    residency.place(table.layers, table.tensors, table.reads, sizes, kept, codes, plan)
-    if fixed is None:
-        _cut(table.layers, plan, codes, tiling.PLACES)
-    else:
-        take_tiles(table, fixed.plan, plan, codes)
-    if not plan["fits"].all():
-        raise ValueError(_too_small(table, plan, codes))
-    return Schedule(plan, kept, sizes, samples)
+    kept = None if fixed is None else fixed.kept
+    while True:
+        plan = describe(table, codes, pe_work, samples, sizes)
+        left = residency.pin(table, plan, codes, None if fixed is None else fixed.plan["pinned"])
+        if kept is None:
+            kept = np.zeros(len(table.tensors), dtype=np.int64)
+            residency.keep(table.layers, table.tensors, table.reads, sizes, plan["copy_bytes"], kept, left.act.room)
+        residency.place(table.layers, table.tensors, table.reads, sizes, kept, left, plan)
+        if fixed is None:
+            _cut(table.layers, plan, left, tiling.PLACES)
+        else:
+            take_tiles(table, fixed.plan, plan, left)
+        if plan["fits"].all():
+            return Schedule(plan, kept, sizes, samples)
+        if fixed is not None or not residency.release(table, sizes, kept, plan["fits"]):
+            raise ValueError(_too_small(table, plan, left))
 
 
 def share_schedule(

@@ -165,7 +165,8 @@ def _as_list(graph: Graph, batches: Batches) -> tuple[list[dict[str, Tensor]], i
 def _cut(batch: dict[str, Tensor], size: int) -> list[dict[str, Tensor]]:
     """Cut a batch where it has more than `size` samples."""
     names = list(batch)
-    return [dict(zip(names, part, strict=True)) for part in batched(tuple(batch.values()), size)]
+    parts = batched(tuple(batch.values()), size)
+    return [{name: torch.as_tensor(x) for name, x in zip(names, part, strict=True)} for part in parts]
 
 
 def observe(

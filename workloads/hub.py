@@ -93,16 +93,25 @@ def _config(folder: Path) -> Any:
         raise ValueError(f"{folder / CONFIG} must describe a model of transformers ({reason}); check it") from None
 
 
+PADDED_POSITIONS = frozenset({"roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert"})
+"""Types of models that count positions from behind the padding token's id on, and work them out from the token ids."""
+
+
 class _Logits(nn.Module):
-    """A model of transformers as a function from token ids ``[B, T]`` to logits."""
+    """A model of transformers as a function from token ids ``[B, T]``, none of them padding, to logits."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
+        config: Any = inner.config
+        self.first = config.pad_token_id + 1 if config.model_type in PADDED_POSITIONS else None
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return logits, ``[B, T, vocabulary]`` or ``[B, classes]``."""
-        found: torch.Tensor = self.inner(input_ids=tokens, return_dict=True).logits
+        places = {}
+        if self.first is not None:
+            places["position_ids"] = torch.arange(self.first, self.first + tokens.shape[1])[None]
+        found: torch.Tensor = self.inner(input_ids=tokens, return_dict=True, **places).logits
         return found
 
 

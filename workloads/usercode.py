@@ -80,7 +80,7 @@ def _find(name: str, place: str, attribute: str) -> Callable[[], Any]:
             f"{name} must name a callable without arguments (got {type(found).__name__}); write a function that "
             "returns the network"
         )
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _reason(error: BaseException) -> str:

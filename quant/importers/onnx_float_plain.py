@@ -157,7 +157,10 @@ def _unsqueeze(walk: FloatWalk, node: OnnxNode) -> None:
 def _transpose(walk: FloatWalk, node: OnnxNode) -> None:
     rank = walk.rank(node)
     order = tuple(node.attrs.get("perm", reversed(range(rank))))
-    require(sorted(order) == list(range(rank)) and order[0] == 0, f"permutes axes {order}, the batch among them")
+    require(
+        sorted(order) == list(range(rank)) and order[0] == 0,
+        f"permutes axes {order}, the batch among them; export with the batch first, or give the torch module",
+    )
     walk.write(node, "permute", attrs={"order": tuple(a - 1 for a in order[1:])})
 
 

@@ -14,8 +14,11 @@ from quant.importers.onnx_model import OnnxNode, require
 
 Array = NDArray[Any]
 
-MAX_CONSTANT = 2**28
+MAX_CONSTANT = 2**27
 """Elements that a worked-out constant may have."""
+
+MAX_WORKED_OUT_BYTES = 2**30
+"""Bytes of all worked-out constants together, or four times what the file holds where that is more."""
 
 _CAST = {
     1: np.float32, 2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 6: np.int32, 7: np.int64, 9: np.bool_,

@@ -101,7 +101,10 @@ def _transpose(writer: Writer, node: OnnxNode, codes: Codes, name: str) -> Codes
     """Permute by reading the same codes in another order of axes: nothing moves until somebody needs it to."""
     rank = len(codes.layout) + 1
     order = tuple(node.attrs.get("perm", reversed(range(rank))))
-    require(sorted(order) == list(range(rank)) and order[0] == 0, f"permutes axes {order}, the batch among them")
+    require(
+        sorted(order) == list(range(rank)) and order[0] == 0,
+        f"permutes axes {order}, the batch among them; export with the batch first, or give the torch module",
+    )
     inner = [axis - 1 for axis in order[1:]]
     return replace(codes, layout=tuple(inner.index(axis) for axis in codes.layout))
 

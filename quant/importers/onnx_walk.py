@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from quant.importers.onnx_fold import FOLDS, fold
+from quant.importers.onnx_fold import FOLDS, MAX_WORKED_OUT_BYTES, fold
 from quant.importers.onnx_model import OnnxModel, OnnxNode, require
 
 Array = NDArray[Any]
@@ -27,6 +27,7 @@ class Walk(ABC, Generic[T]):
         self.model = model
         self.constants: dict[str, Array] = dict(model.constants)
         self.values: dict[str, T] = {}
+        self.worked_out_bytes = 0
         batches = {item.shape[0] for item in model.inputs} - {None}
         require(len(batches) <= 1, f"{model.name}: its inputs have batches of {sorted(map(int, batches))}")  # type: ignore[arg-type]
         self.batch = next(iter(batches), None) or 1
@@ -95,7 +96,7 @@ class Walk(ABC, Generic[T]):
             if ready and len(node.outputs) == 1:
                 value = fold(node, self.constant_inputs(node), self.model.opset)
                 if value is not None:
-                    self.constants[node.outputs[0]] = value
+                    self._keep(node, value)
                     continue
             try:
                 rules[node.op](self, node)
@@ -105,6 +106,17 @@ class Walk(ABC, Generic[T]):
                 raise ValueError(text if named else f"{self.model.name}: {node}: {text}") from None
             except (KeyError, IndexError, TypeError, AttributeError, OverflowError, AssertionError) as error:
                 raise ValueError(f"{self.model.name}: {node} is malformed ({type(error).__name__}: {error})") from None
+
+    def _keep(self, node: OnnxNode, value: Array) -> None:
+        """Take a worked-out constant in, unless it and those before it are too large together."""
+        self.worked_out_bytes += value.nbytes
+        held = sum(array.nbytes for array in self.model.constants.values())
+        if self.worked_out_bytes > max(MAX_WORKED_OUT_BYTES, 4 * held):
+            raise ValueError(
+                f"{self.model.name}: {node} brings the constants that are worked out to {self.worked_out_bytes} bytes "
+                f"(at most {MAX_WORKED_OUT_BYTES}, or four times what the file holds); fold them when exporting"
+            )
+        self.constants[node.outputs[0]] = value
 
     def _require_known(self, rules: Mapping[str, object], what: str) -> None:
         constant = set(self.constants)

@@ -163,6 +163,8 @@ def _convert_operator(writer: Writer, op: FileOperator) -> None:
         if computes_integers(writer, op):
             fold(writer, op)
             return
+        if op.kind not in OPERATORS:
+            raise writer.fail(op, "gives integers of shapes alone; its output is declared otherwise")
         OPERATORS[op.kind](writer, op)
     except OverflowError:
         raise writer.fail(op, "has scales too far apart to be represented; the file is damaged") from None

@@ -23,6 +23,9 @@ LARGEST_RANK = 6
 LARGEST_TENSOR = 2**31
 """Elements of one tensor."""
 
+LONGEST_NAME = 60
+"""Characters of a tensor's name that an error shows."""
+
 KINDS_IN_ERROR = 12
 """Kinds of operators that an error lists."""
 
@@ -54,7 +57,7 @@ class FileTensor:
 
     def __str__(self) -> str:
         """Name it in an error."""
-        return f"tensor {self.index} {self.name!r} ({self.dtype} {list(self.shape)})"
+        return f"tensor {self.index} {self.name[:LONGEST_NAME]!r} ({self.dtype} {list(self.shape)})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +190,7 @@ def _operator(buffer: Buffer, table: Table, index: int, codes: list[int], count:
 def _tensor(buffer: Buffer, table: Table, index: int, blobs: list[Table]) -> FileTensor:
     kind = int(table.scalar(1, "i8", 0))
     name, shape = table.text(3), tuple(int(n) for n in table.vector(0, "i32"))
-    where = f"{buffer.name}: tensor {index} {name!r}"
+    where = f"{buffer.name}: tensor {index} {name[:LONGEST_NAME]!r}"
     if len(shape) > LARGEST_RANK or any(n < 1 for n in shape) or math.prod(shape) > LARGEST_TENSOR:
         raise ValueError(
             f"{where} has shape {list(shape)[:8]}; up to {LARGEST_RANK} axes of 1 or more, 2**31 in all, are read"

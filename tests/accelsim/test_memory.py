@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from machines import layer_shapes, machine, machines
-from networks import attention, mlp, mobilenet, resnet50
+from networks import Shapes, attention, mlp, mobilenet, resnet50
 
 from accelsim import simulate, tiling
 from accelsim.codes import machine_codes
@@ -14,6 +14,7 @@ from accelsim.memory import TILE_DTYPE, tile_table
 from accelsim.memory_events import play
 from accelsim.memory_recurrence import solve
 from accelsim.passes import Model, _evaluate
+from accelsim.schedule import make_schedule
 
 PE_KINDS = ("fixed", "native", "composable", "bit_serial")
 
@@ -112,6 +113,26 @@ def test_busy_and_stalls_are_all_cycles(program, accelerator, memory, batch):
     waits = sum(result.stall_cycles[cause] for cause in ("sram", "dram", "vector", "duplicate"))
     assert waits == result.cycles - result.array_cycles
     assert sum(layer.cycles for layer in result.layers) == result.cycles
+
+
+def test_an_output_that_leaves_no_room_for_a_fold_goes_to_dram():
+    """12 of 24 KB kept for the output of `a` would leave 12; a fold of 64 pixels has nine input rows of 1 KB, twice."""
+    net = Shapes(8, 8)
+    net.conv("b", net.conv("a", net.input((32, 32, 32)), 48, 3, 2), 8)
+    table = layer_table(net.program("tight"))
+    kept = {}
+    for size in (24 << 10, 128 << 10):
+        accelerator = machine(array={"rows": 64, "cols": 64, "dataflow": "is"}, activation_sram__bytes=size)
+        codes = machine_codes(accelerator, accelerator.timing_mode, 1)
+        schedule = make_schedule(table, codes, np.ones((len(table), 2), dtype=np.int64), 1)
+        assert schedule.plan["fits"].all()
+        kept[size] = schedule.plan["output_kept"][0]
+    assert kept == {24 << 10: 0, 128 << 10: 1}
+    with pytest.raises(ValueError, match="not one fold of a fits"):
+        simulate(
+            net.program("tight"),
+            machine(array={"rows": 64, "cols": 64, "dataflow": "is"}, activation_sram__bytes=16 << 10),
+        )
 
 
 @settings(max_examples=30)

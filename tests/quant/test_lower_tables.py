@@ -29,6 +29,10 @@ FUNCTIONS: dict[str, tuple[Callable[[Array], Array], dict[str, Any]]] = {
     "leaky_relu": (lambda x: np.where(x < 0, 0.1 * x, x), {"slope": 0.1}),
     "elu": (lambda x: np.where(x < 0, 0.7 * np.expm1(x), x), {"alpha": 0.7}),
     "abs": (np.abs, {}),
+    "sin": (np.sin, {}),
+    "cos": (np.cos, {}),
+    "pow": (lambda x: x**3.0, {"exponent": 3.0}),
+    "threshold": (lambda x: np.where(x > 0.3, x, -0.5), {"threshold": 0.3, "value": -0.5}),
 }
 POSITIVE: dict[str, Callable[[Array], Array]] = {
     "log": np.log,

@@ -164,6 +164,7 @@ def test_parts_are_named_for_operations_that_exist() -> None:
 @pytest.mark.parametrize("op", UNARY)
 def test_functions_of_one_tensor_are_element_wise(op: str) -> None:
     values: dict[str, object] = {"lo": -0.5, "hi": 0.5, "slope": 0.1, "alpha": 1.0, "approximate": "none"}
+    values |= {"exponent": 1.5, "threshold": 0.7, "value": 0.2}
     node = Node("y", op, ("x",), {key: values[key] for key in UNARY[op]})
     x = torch.linspace(0.1, 3, 24).reshape(2, 3, 4)
     whole = FLOAT_OPS[op](node, {}, [x], None)

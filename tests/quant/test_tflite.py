@@ -8,6 +8,7 @@ import torch
 from tflite_cases import CASES, case_file
 from tflite_cases import READ as CASES_READ
 from tflite_files import O, T, tflite
+from tflite_more_networks import MORE_NETWORKS
 from torch.nn import functional as F
 
 from accelsim import load_accelerator, load_program, reference, save_program, simulate
@@ -47,6 +48,18 @@ def test_both_executors_and_the_oracle_agree(name: str, kernels: str) -> None:
         for tensor in program.tensors:
             np.testing.assert_array_equal(slow[tensor], fast[tensor], err_msg=tensor)
             np.testing.assert_array_equal(slow[tensor], theirs[tensor], err_msg=tensor)
+
+
+@pytest.mark.parametrize("kernels", ["xnnpack", "builtin"])
+@pytest.mark.parametrize("name", MORE_NETWORKS)
+def test_executors_agree_on_networks(name: str, kernels: str) -> None:
+    program = import_tflite_bytes(MORE_NETWORKS[name](np.random.default_rng(5), "int8"), name, kernels).program
+    codes = random_codes(program, 5)
+    slow, fast = reference.run(program, codes).values, execute(program, codes, keep=program.tensors).outputs
+    theirs = oracle.run(program, codes, keep=set(program.tensors)).values
+    for tensor in program.tensors:
+        np.testing.assert_array_equal(slow[tensor], fast[tensor], err_msg=tensor)
+        np.testing.assert_array_equal(slow[tensor], theirs[tensor], err_msg=tensor)
 
 
 # --- the codes stand for what the operator means ---------------------------------------------------------------------
@@ -285,7 +298,22 @@ def test_files_that_cannot_be_read_are_named(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
-@pytest.mark.parametrize("name", ["add", "average_pool_2d", "mean", "softmax", "quantize", "depthwise_conv_2d"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "add",
+        "average_pool_2d",
+        "depthwise_conv_2d",
+        "mean",
+        "prelu",
+        "quantize",
+        "resize_bilinear",
+        "softmax",
+        "squeeze_excite",
+        "tied_add",
+        "transpose_conv",
+    ],
+)
 def test_every_rule_has_a_price_with_and_without_values(name: str, kernels: str) -> None:
     program = import_tflite_bytes(case_file(name, 1), name, kernels).program
     edge = load_accelerator("edge-32x32")
