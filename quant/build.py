@@ -12,6 +12,7 @@ from quant.clip import ClipInput
 from quant.graph import Graph, Node
 from quant.grid import Grid, affine, symmetric, unsigned
 from quant.inner import LEAST_FUNCTION_BITS, inner_tensors, saturation
+from quant.lower_tied import peers, sharing, together
 from quant.observe import Stats
 from quant.recipe import Recipe
 from quant.wide import WideChain, wide_tensors
@@ -86,7 +87,8 @@ class Builder:
     """State of one lowering: what has been written, and the value of every float tensor so far."""
 
     def __init__(self, graph: Graph, stats: Stats, recipe: Recipe, protected: frozenset[str]) -> None:
-        self.graph, self.stats, self.recipe, self.protected = graph, stats, recipe, protected
+        self.peers = peers(graph)
+        self.graph, self.stats, self.recipe, self.protected = graph, together(stats, self.peers), recipe, protected
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
         self.values: dict[str, Value] = {}
@@ -96,6 +98,7 @@ class Builder:
         self.wide = wide_tensors(graph)
         self.inner = inner_tensors(graph)
         self.constants: dict[tuple[Any, ...], str] = {}
+        self.owners: dict[str, list[Op]] = {}
         self.current = ""
 
     # --- grids -------------------------------------------------------------------------------------------------------
@@ -123,14 +126,17 @@ class Builder:
 
     def limit(self, name: str) -> float:
         """Return the magnitude beyond which nothing that reads a tensor tells values apart."""
-        readers = () if name in self.graph.outputs else self.graph.consumers(name)
+        names = self.peers.get(name, (name,))
+        if not set(names).isdisjoint(self.graph.outputs):
+            return np.inf
+        readers = [reader for one in names for reader in self.graph.consumers(one)]
         return max((saturation(reader, self.bits(reader.name)) for reader in readers), default=np.inf)
 
     def _observed_grid(self, name: str, bits: int) -> Grid:
         if name not in self.stats:
             raise ValueError(f"activations of {name!r} were not observed; calibrate on the graph that is lowered")
         seen = self.stats[name]
-        positive = name in self.never_negative
+        positive = self.never_negative.issuperset(self.peers.get(name, (name,)))
         if not positive and self.recipe.act_scheme == "affine":
             low, high = self.clipped_ends(name, bits)
             return affine(low, high, bits)
@@ -193,6 +199,10 @@ class Builder:
         assert op.output in self.tensors, op.output
         self.ops.append(op)
         return op.output
+
+    def emit_tied(self, key: str, op: Op) -> str:
+        """Append an op, sharing the parameters of an earlier one of that key (`quant.tied.TIED`) where they are alike."""
+        return self.emit(sharing(op, self.owners.setdefault(key, [])) if key else op)
 
     def set(self, node: Node | str, name: str, grid: Grid | None, layout: tuple[int, ...]) -> None:
         """Record which Program tensor stands for a float tensor."""

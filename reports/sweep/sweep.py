@@ -4,30 +4,25 @@ A point that the store has is not measured again, so that running the same comma
 ended, however that ended.
 """
 
-import multiprocessing
 import os
-import signal
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from accelsim.program import NUMERICS_VERSION
 from quant.recipe import Recipe
 from quant.recipe_options import QuantOptions
 from reports.cost import lowering
-from reports.progress import hide_progress, progress
+from reports.progress import progress
 from reports.sweep.identity import network_digest, point_digest, priced_digest, unit_digest
 from reports.sweep.measure import Outcome, Unit, float_tallies, forget, measure, task_of
 from reports.sweep.own_prices import keep_sources
 from reports.sweep.store import REFUSED, NetworkRow, Store
 from reports.sweep.study import Point, Study
+from reports.sweep.workers import Here, executor_of, quietly
 from reports.task import TaskOptions
 
 TRIES = 3
@@ -225,9 +220,9 @@ def _identify_priced(options: TaskOptions, bit_exact_images: int) -> tuple[str, 
 def _work(plan: _Plan, store: Store, how: How, advance: Callable[[int], None]) -> list[str]:
     jobs = _Jobs(plan, store, advance)
     while jobs.suspects or jobs.waiting or jobs.running:
-        with _executor(how) as executor:
+        with executor_of(how.executor, how.workers) as executor:
             try:
-                jobs.run(executor, 1 if isinstance(executor, _Here) else how.workers * IN_FLIGHT)
+                jobs.run(executor, 1 if isinstance(executor, Here) else how.workers * IN_FLIGHT)
             except BrokenExecutor as error:
                 if how.executor is not None:
                     raise ValueError(
@@ -288,8 +283,8 @@ class _Jobs:
 
     def _submit(self, executor: Executor, job: Unit | TaskOptions) -> "Future[Any]":
         if isinstance(job, Unit):
-            return executor.submit(_quietly, measure, replace(job, known=self._light(job.network)))
-        return executor.submit(_quietly, float_tallies, job, self.of_network[job])
+            return executor.submit(quietly, measure, replace(job, known=self._light(job.network)))
+        return executor.submit(quietly, float_tallies, job, self.of_network[job])
 
     def _light(self, network: str) -> Mapping[str, Any]:
         return dict(self.known[network])
@@ -340,57 +335,3 @@ def _said(job: Unit | TaskOptions) -> str:
     factors = job.points[0][1].factors
     given = [f"{k}={v}" for k, v in vars(job.options).items() if v is not None]
     return f"{factors['network']} {' '.join(given)}"
-
-
-# --- workers ---------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _executor(how: How) -> Iterator[Executor]:
-    if how.executor is not None:
-        yield how.executor
-        return
-    if how.workers == 1:
-        yield _Here()
-        return
-    pool = ProcessPoolExecutor(how.workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start)
-    try:
-        yield pool
-    except BaseException:
-        for process in list((pool._processes or {}).values()):  # an interrupted sweep waits for nobody
-            process.terminate()
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
-
-
-def _start() -> None:
-    """Prepare a worker: it ends when whoever started it says so, or is gone; not by the keyboard."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a worker that is ended leaves behind
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: Any) -> None:
-    parent.join()
-    os._exit(1)
-
-
-def _quietly(work: Callable[..., Any], *args: Any) -> Any:
-    with hide_progress():
-        return work(*args)
-
-
-class _Here(Executor):
-    """Works in this process, when asked."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        """Return a future that is done."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future

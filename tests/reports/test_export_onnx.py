@@ -1,4 +1,4 @@
-"""``accelsim export-onnx``: the file gives our integers in ONNX Runtime, and a comparison that cannot be made is said."""
+"""``accelsim export-onnx``: the file gives our integers in ONNX Runtime; a comparison that cannot be made is said."""
 
 import json
 from dataclasses import replace

@@ -117,11 +117,11 @@ def _pool(monkeypatch: pytest.MonkeyPatch, deadly: Callable[[Any], bool]) -> lis
     submitted: list[Any] = []
 
     @contextmanager
-    def executor(_: How) -> Iterator[Executor]:
+    def executor(given: Executor | None, workers: int) -> Iterator[Executor]:
         with Dying(deadly, submitted) as dying:
             yield dying
 
-    monkeypatch.setattr(sweep_module, "_executor", executor)
+    monkeypatch.setattr(sweep_module, "executor_of", executor)
     return submitted
 
 
