@@ -72,8 +72,8 @@ def check(program: Program) -> None:
         _check_op(program, op, where)
         if op.shares:
             _require(op.shares in earlier, where, f"shares the parameters of {op.shares!r}, which is no earlier op")
-            _check_shares(program, op, earlier[op.shares], where)
-        elif type(op) in _OP_CHECKS:
+            _check_shares(op, earlier[op.shares], where)
+        if type(op) in _OP_CHECKS and not (op.shares and _alike(program, op, earlier[op.shares])):
             inputs = [program.tensors[name] for name in op.inputs]
             _OP_CHECKS[type(op)](op, inputs, program.tensors[op.output], where)
         known.add(op.output)
@@ -122,16 +122,19 @@ def _check_op(program: Program, op: Op, where: str) -> None:
 _ARITY = {"matmul": 2, "add": 2, "mul": 2, "constant": 0}
 
 
-def _check_shares(program: Program, op: Op, owner: Op, where: str) -> None:
-    """Require the owner's parameters and ranges, so that the rest of the rules hold for both or neither."""
+def _check_shares(op: Op, owner: Op, where: str) -> None:
+    """Require the owner's parameters."""
     own = ("name", "inputs", "output", "shares")
     same = type(op) is type(owner) and all(
         _equal(value, getattr(owner, name)) for name, value in op_fields(op) if name not in own
     )
     _require(same and not owner.shares, where, f"has other parameters than {owner.name!r}, whose it shares")
+
+
+def _alike(program: Program, op: Op, owner: Op) -> bool:
+    """Tell whether two ops of the same parameters have the same shapes and ranges, so that the rules hold for both."""
     pairs = zip((*op.inputs, op.output), (*owner.inputs, owner.output), strict=True)
-    alike = all(_limits(program.tensors[a]) == _limits(program.tensors[b]) for a, b in pairs)
-    _require(alike, where, f"has other shapes or ranges than {owner.name!r}, whose parameters it shares")
+    return all(_limits(program.tensors[a]) == _limits(program.tensors[b]) for a, b in pairs)
 
 
 def _equal(first: Any, second: Any) -> bool:

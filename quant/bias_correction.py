@@ -19,6 +19,7 @@ from quant.observe import Batches
 from quant.recipe import Recipe, protected_layers
 from quant.run import FLOAT_OPS, as_inputs, load_params, run
 from quant.splitquant import BRANCH
+from quant.tied import tied_layers
 
 LAYERS = ("conv", "linear")
 
@@ -68,6 +69,9 @@ def correct_biases(graph: Graph, batches: Batches, recipe: Recipe) -> Graph:
         node.name: node.with_notes(**{CORRECTION: mean_error(node, means[node.inputs[0]], recipe, protected)})
         for node in found
     }
+    for group in tied_layers(graph):  # one bias: the mean over all that read it
+        mean = np.mean([corrected[node.name].notes[CORRECTION] for node in group], axis=0)
+        corrected |= {node.name: node.with_notes(**{CORRECTION: mean}) for node in group}
     return dataclasses.replace(graph, nodes=tuple(corrected.get(node.name, node) for node in graph.nodes))
 
 

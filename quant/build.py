@@ -201,7 +201,7 @@ class Builder:
         return op.output
 
     def emit_tied(self, key: str, op: Op) -> str:
-        """Append an op, sharing the parameters of an earlier one of that key (`quant.tied.TIED`) where they are alike."""
+        """Append an op; it shares the parameters of an earlier one of that key (`quant.tied`) if they are the same."""
         return self.emit(sharing(op, self.owners.setdefault(key, [])) if key else op)
 
     def set(self, node: Node | str, name: str, grid: Grid | None, layout: tuple[int, ...]) -> None:

@@ -29,6 +29,7 @@ from quant.capture_views import VIEWS, Stack, joined
 from quant.graph import Graph, Input, prune
 from quant.graph_hoist import hoist
 from quant.run import run
+from quant.tied import mark_tied
 
 Example = torch.Tensor | np.ndarray | Sequence[torch.Tensor | np.ndarray] | Mapping[str, torch.Tensor | np.ndarray]
 
@@ -205,7 +206,7 @@ class _Capture:
         if self.troubles:
             raise ValueError(f"{self.name}: {self._report()}")
         graph = Graph(self.name, self.inputs, tuple(self.builder.nodes), tuple(outputs))
-        return fuse(hoist(prune(graph))).check()
+        return fuse(hoist(mark_tied(prune(graph)))).check()
 
     def _report(self) -> str:
         places: dict[tuple[str, str], list[str]] = {}

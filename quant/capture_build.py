@@ -44,6 +44,7 @@ class Builder:
         self._reserved = {p for p in modules if p}
         self._by_name: dict[str, Node] = {}
         self._made: dict[tuple[object, ...], str] = {}
+        self._turned: dict[tuple[object, ...], tuple[np.ndarray, np.ndarray]] = {}
 
     def emit(
         self,
@@ -90,6 +91,12 @@ class Builder:
         if key not in self._made:
             self._made[key] = self.emit("constant", (), {}, {"value": array})
         return self._made[key]
+
+    def turned(self, matrix: Any) -> np.ndarray:
+        """Return a constant matrix transposed; of one parameter it is one array (`quant.tied.mark_tied`)."""
+        array = array_of(matrix, "weight")
+        key = (array.__array_interface__["data"][0], array.shape, array.strides)
+        return self._turned.setdefault(key, (array, array.T.copy()))[1]  # what is kept is not freed: keys stay unique
 
     def materialize(self, value: Value, groups: Sequence[Group]) -> str:
         """Return the tensor [batch, *groups] of a view, adding reshape, permute and duplicate where needed."""

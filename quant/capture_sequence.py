@@ -179,7 +179,7 @@ def _matmul(b: Builder, a: Args) -> Value:
     if isinstance(x, Value) and not isinstance(y, Value) and y.ndim > 1 and y.numel() == y.shape[-1] * y.shape[-2]:
         name, slots = b.frame(x)
         tensor_axis(slots, -1)
-        weight = array_of(y.reshape(y.shape[-2:]), "weight").T.copy()
+        weight = b.turned(y.reshape(y.shape[-2:]))
         return b.unframe(b.emit("linear", (name,), {}, {"weight": weight}), slots)
     if isinstance(x, Value) != isinstance(y, Value):
         return _with_matrices(b, x, y)
@@ -209,7 +209,7 @@ def _with_matrices(b: Builder, x: Any, y: Any) -> Value:
 def _addmm(b: Builder, a: Args) -> Value:
     if a["beta"] != 1 or a["alpha"] != 1:
         raise UnsupportedError("its beta or alpha is not 1")
-    params = {"weight": array_of(a["mat2"], "weight").T.copy(), "bias": array_of(a["self"], "bias")}
+    params = {"weight": b.turned(a["mat2"]), "bias": array_of(a["self"], "bias")}
     name, slots = b.frame(value_of(a["mat1"]))
     tensor_axis(slots, -1)
     return b.unframe(b.emit("linear", (name,), {}, params), slots)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from quant.graph import Graph, Node, channel_axes
 from quant.remarks import REMARKS
+from quant.tied import TIED
 
 Labels = NDArray[np.int64]
 
@@ -171,7 +172,7 @@ def find_groups(graph: Graph, *, caps: bool = True, gains: bool = False) -> Grou
         Where channels have been split already, whose record the lowering needs unscaled.
     """
     for node in graph.nodes:
-        if set(node.notes) - set(REMARKS):
+        if set(node.notes) - {TIED, *REMARKS}:
             raise ValueError(
                 f"transforms must scale channels before they split them (got {node.name} split already); "
                 "put equalization and smoothquant first in the recipe"

@@ -15,6 +15,7 @@ from quant.ocs import SplitRecord, expand_codes, merge
 from quant.ocs_activation import ACT_SPLITS
 from quant.recipe import Recipe
 from quant.remarks import remark
+from quant.tied import TIED
 
 CORRECTION = "bias_correction"
 """Key of the note with what lowering adds to a layer's bias (`quant.bias_correction`)."""
@@ -166,7 +167,10 @@ def emit_sums(builder: Builder, node: Node, found: IntWeights, *, float_bias: bo
         Leave the bias to the requantization rule.
     """
     source = _operand(builder, node)
-    found = beside_bias(found, layer_bias(node), source.on.one_scale, builder.tensors[source.name].magnitude)
+    tied, tensor = str(node.notes.get(TIED, "")), builder.tensors[source.name]
+    reach = max(-source.on.low, source.on.high) if tied else 0  # of the grid, which is that of all that are tied
+    reach = max(reach, tensor.magnitude)
+    found = beside_bias(found, layer_bias(node), source.on.one_scale, reach)
     scale = found.grid.scale * source.on.one_scale
     weight = channels_last(found.codes)
     out = weight.shape[0]
@@ -175,13 +179,13 @@ def emit_sums(builder: Builder, node: Node, found: IntWeights, *, float_bias: bo
     bias = folded if float_bias else folded + half_up(real_bias).astype(np.int64)
 
     geometry = _geometry(node)
-    tensor = builder.tensors[source.name]
-    magnitude = max(tensor.magnitude, abs(source.on.one_zero_point) if any(geometry["padding"]) else 0)
+    magnitude = max(reach, abs(source.on.one_zero_point) if any(geometry["padding"]) else 0)
     bound = conv_bound(weight, bias, magnitude)
     layout = MAP_LAYOUT if len(builder.graph.shapes[node.name]) == 3 and node.op == "conv" else source.layout
     acc = builder.accumulator(f"{node.name}.acc", _shape(builder, node), max(1, int(bound.max())), scale)
     narrow = np.min_scalar_type(-(2 ** (found.operand_bits - 1)))
-    builder.emit(
+    builder.emit_tied(
+        tied,
         Conv(
             name=node.name,
             inputs=(source.name,),
@@ -194,7 +198,7 @@ def emit_sums(builder: Builder, node: Node, found: IntWeights, *, float_bias: bo
             groups=node.attrs.get("groups", 1),
             pad_value=source.on.one_zero_point,
             **geometry,  # type: ignore[arg-type]
-        )
+        ),
     )
     return Sums(acc.name, scale, layout, real_bias if float_bias else None)
 

@@ -20,6 +20,7 @@ from quant.graph import Graph, Node, replace_node
 from quant.ocs_lstm import lstm_matrices, product_name
 from quant.ocs_widen import find_producer, widen
 from quant.remarks import GATHERED, UNSPLIT
+from quant.tied import with_tied
 from quant.transform import NO_CONTEXT, Context
 
 
@@ -229,7 +230,8 @@ class SplitOutliers:
                 )
             if count < 0:
                 raise ValueError(f"ocs splits of {name!r} must be >= 0 (got {count}); 0 leaves the layer as it is")
-        return plan
+        tied = {(other, count) for name, count in plan for other in with_tied(graph, [name]) - dict(plan).keys()}
+        return (*plan, *sorted(tied))
 
     def _split_layer(self, graph: Graph, node: Node) -> Graph:
         """Split a convolution or linear layer, or leave it with a remark."""

@@ -8,6 +8,7 @@ from accelsim.arith import REQUANT_RULES
 from quant.clip import ClipRule, Max
 from quant.graph import Graph, Node
 from quant.grid import check_bits
+from quant.tied import with_tied
 from quant.transform import Transform
 
 
@@ -138,12 +139,13 @@ def protected_layers(graph: Graph, recipe: Recipe) -> frozenset[str]:
 
     The first layer is the first convolution, linear layer where there is none; the last is the last linear layer,
     convolution where there is none (OCS paper, section 5: the first layer is not quantized; the released code leaves
-    the classifier float).
+    the classifier float). Layers of the same parameters are protected together.
     """
     if recipe.first_last == "same":
         return frozenset()
     found = [node for node in graph.nodes if node.op in ("conv", "linear")]
-    return frozenset(node.name for node in (_pick(found, "conv", 0), _pick(found, "linear", -1)) if node is not None)
+    ends = {node.name for node in (_pick(found, "conv", 0), _pick(found, "linear", -1)) if node is not None}
+    return with_tied(graph, ends)
 
 
 def _pick(nodes: list[Node], op: str, place: int) -> Node | None:

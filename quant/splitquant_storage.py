@@ -34,6 +34,6 @@ def _coded(program: Program, layer: str) -> Program:
     for place, op in enumerate(parts):
         assert isinstance(op, Conv)
         bits = op.storage_bits + CLUSTER_BITS
-        changed[op.name] = replace(op, storage_bits=bits, shares=parts[0].name if place else "")
+        changed[op.name] = replace(op, storage_bits=bits, shares=parts[0].shares or (parts[0].name if place else ""))
         tensors[op.output] = replace(tensors[op.output], bits=widest.bits, low=widest.low, high=widest.high)
     return replace(program, tensors=tensors, ops=tuple(changed.get(op.name, op) for op in program.ops))

@@ -19,7 +19,6 @@ TIED = "tied"
 LAYERS = ("conv", "linear")
 
 
-
 def mark_tied(graph: Graph) -> Graph:
     """Return the graph with a note on every layer whose weight is the very array of another one's."""
     first: dict[tuple[object, ...], str] = {}
@@ -30,7 +29,8 @@ def mark_tied(graph: Graph) -> Graph:
         owners[node.name] = first.setdefault(place, node.name)
     shared = {owner for name, owner in owners.items() if name != owner}
     nodes = tuple(
-        node.with_notes(**{TIED: owners[node.name]}) if owners.get(node.name) in shared else node for node in graph.nodes
+        node.with_notes(**{TIED: owners[node.name]}) if owners.get(node.name) in shared else node
+        for node in graph.nodes
     )
     return dataclasses.replace(graph, nodes=nodes) if shared else graph
 

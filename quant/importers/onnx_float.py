@@ -14,6 +14,7 @@ from quant.importers.onnx_fold import axes_of
 from quant.importers.onnx_geometry import window
 from quant.importers.onnx_model import OnnxModel, OnnxNode, require
 from quant.importers.onnx_walk import axis_of
+from quant.tied import mark_tied
 
 
 def import_float(model: OnnxModel) -> Graph:
@@ -34,7 +35,7 @@ def import_float(model: OnnxModel) -> Graph:
         nodes=tuple(walk.nodes),
         outputs=tuple(walk.values[name] for name in model.outputs),
     )
-    return hoist(without_unused(graph)).check()
+    return hoist(mark_tied(without_unused(graph))).check()
 
 
 # --- layers ----------------------------------------------------------------------------------------------------------
@@ -55,7 +56,8 @@ def _conv(walk: FloatWalk, node: OnnxNode) -> None:
 
 def _gemm(walk: FloatWalk, node: OnnxNode) -> None:
     require(not node.attrs.get("transA", 0), "transposes the batch (transA)")
-    weight = walk.constant(node, 1).astype(np.float32) * np.float32(node.attrs.get("alpha", 1.0))
+    weight, alpha = walk.constant(node, 1).astype(np.float32, copy=False), np.float32(node.attrs.get("alpha", 1.0))
+    weight = weight if alpha == 1 else weight * alpha  # the file's own array, which other nodes may use as well
     weight = weight if node.attrs.get("transB", 0) else weight.T
     bias = walk.optional(node, 2)
     if bias is not None:

@@ -28,6 +28,8 @@ class Walk(ABC, Generic[T]):
         self.constants: dict[str, Array] = dict(model.constants)
         self.values: dict[str, T] = {}
         self.worked_out_bytes = 0
+        held = sum(array.nbytes for array in model.constants.values())
+        self.most_worked_out_bytes = max(MAX_WORKED_OUT_BYTES, 4 * held)
         batches = {item.shape[0] for item in model.inputs} - {None}
         require(len(batches) <= 1, f"{model.name}: its inputs have batches of {sorted(map(int, batches))}")  # type: ignore[arg-type]
         self.batch = next(iter(batches), None) or 1
@@ -110,11 +112,10 @@ class Walk(ABC, Generic[T]):
     def _keep(self, node: OnnxNode, value: Array) -> None:
         """Take a worked-out constant in, unless it and those before it are too large together."""
         self.worked_out_bytes += value.nbytes
-        held = sum(array.nbytes for array in self.model.constants.values())
-        if self.worked_out_bytes > max(MAX_WORKED_OUT_BYTES, 4 * held):
+        if self.worked_out_bytes > self.most_worked_out_bytes:
             raise ValueError(
                 f"{self.model.name}: {node} brings the constants that are worked out to {self.worked_out_bytes} bytes "
-                f"(at most {MAX_WORKED_OUT_BYTES}, or four times what the file holds); fold them when exporting"
+                f"(at most {self.most_worked_out_bytes}); fold them when exporting"
             )
         self.constants[node.outputs[0]] = value
 

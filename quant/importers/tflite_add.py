@@ -33,8 +33,9 @@ def add_codes(writer: Writer, op: FileOperator, operands: tuple[Tensor, Tensor])
     built_in = rule == "gemmlowp_double" and writer.kernels is not KERNELS["reference"]
     if built_in and sum(multipliers) * 255 >= 2**15:
         raise writer.fail(
-            op, f"scales its inputs by {multipliers}; the built-in kernel wraps at 16 bits, others do not"
-        )
+            op, f"scales its inputs by {multipliers}; the built-in kernel wraps at 16 bits: import it with --kernels "
+            "reference"
+        )  # fmt: skip
     if rule == "gemmlowp_double":
         twice = 2 * max(np.float64(scales[0]), np.float64(scales[1]))
         multipliers = (float(scales[0] / twice), float(scales[1] / twice))
@@ -88,7 +89,10 @@ def _in_vectors(writer: Writer, op: FileOperator, plain: Add, operands: tuple[Te
     """Emit vectors and the rest by themselves, and join what counts of each."""
     y, steps = writer.output(op), Steps(writer, op)
     if any(fixed_point(m)[1] < -ADD_HEADROOM_BITS for m in plain.multipliers):
-        raise writer.fail(op, f"scales its inputs by {plain.multipliers}, too far apart for the built-in kernel's bits")
+        raise writer.fail(
+            op, f"scales its inputs by {plain.multipliers}, too far apart for the built-in kernel's bits: import it "
+            "with --kernels xnnpack or reference"
+        )  # fmt: skip
     shape = writer.sample_shape(y, writer.batch)
     run = _run(writer, op, operands, shape)
     lanes = _lanes(operands)
@@ -124,7 +128,7 @@ def _run(writer: Writer, op: FileOperator, operands: tuple[Tensor, Tensor], shap
         return small.size
     raise writer.fail(
         op, f"adds {list(operands[0].shape)} and {list(operands[1].shape)} on scales whose rounding depends on the "
-        f"built-in kernel's vectors; import with kernel set xnnpack or reference"
+        f"built-in kernel's vectors; import it with --kernels xnnpack or reference"
     )  # fmt: skip
 
 

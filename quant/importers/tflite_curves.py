@@ -217,10 +217,10 @@ def _require_kernel(writer: Writer, op: FileOperator, grids: Grids) -> None:
         if grids.target != wanted:
             raise writer.fail(
                 op, f"gives scale {grids.target[0]} and zero point {grids.target[1]}; these kernels give 1/256 and "
-                f"{wanted[1]}, kernel set xnnpack any"
+                f"{wanted[1]}; import it with --kernels xnnpack"
             )  # fmt: skip
     if op.kind == "elu" and not kernels.elu:
-        raise writer.fail(op, "has no reference kernel; import with kernel set xnnpack or builtin")
+        raise writer.fail(op, "has no reference kernel; import it with --kernels xnnpack or builtin")
     if op.kind == "leaky_relu" and not math.isfinite(op.options["alpha"]):
         raise writer.fail(op, f"has alpha {op.options['alpha']}; a finite number is needed")
     if op.kind in (*ENDS, "abs", "leaky_relu"):

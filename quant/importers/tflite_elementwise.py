@@ -74,8 +74,8 @@ def mul(writer: Writer, op: FileOperator) -> None:
         and products.high * multiplier >= 2**15 - 2**8
     ):
         raise writer.fail(
-            op, f"scales products of up to {products.high} by {multiplier:g}; the built-in kernel wraps at 16 bits, "
-            f"others do not"
+            op, f"scales products of up to {products.high} by {multiplier:g}; the built-in kernel wraps at 16 bits: "
+            "import it with --kernels reference"
         )  # fmt: skip
     _scale_down(writer, op, (products, target), float(multiplier), rule)
 

@@ -112,6 +112,16 @@ def test_computed_constants_are_bounded() -> None:
     refused(model_bytes(nodes, {"x": (2,)}, ["y"], constants), "out of bounds")
 
 
+def test_computed_constants_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quant.importers.onnx_walk.MAX_WORKED_OUT_BYTES", 2**20)
+    weight = {"w": np.ones((2, 3), np.float32), "d0": np.ones(1024, np.float32)}
+    grown = [node("Concat", f"d{i} d{i}", f"d{i + 1}", axis=0) for i in range(20)]
+    text = refused(model_bytes([*grown, node("MatMul", "x w", "y")], {"x": (2,)}, ["y"], weight), "worked out to")
+    assert "1040384 bytes" not in text  # seven doublings of 4096 bytes fit
+    seven = model_bytes([*grown[:7], node("MatMul", "x w", "y")], {"x": (2,)}, ["y"], weight)
+    assert import_onnx_bytes(seven, "good.onnx").outputs
+
+
 def test_absurd_shapes() -> None:
     refused(model_bytes([node("Relu", "x", "y")], {"x": (2**20, 2**20)}, ["y"], {}), "elements")
     refused(model_bytes([node("Relu", "x", "y")], {"x": (0, 3)}, ["y"], {}), "elements are read")

@@ -96,7 +96,7 @@ def test_bilinear_resizing_by_other_factors_names_the_way_out() -> None:
 
 def test_kernels_limits_name_a_kernel_set_that_can() -> None:
     logistic = [MAP, T(MAP.shape, "int8", 0.01, 3)]
-    assert "kernel set xnnpack any" in refusal(logistic, O("logistic", (0,), (1,)), kernels="builtin")
+    assert "--kernels xnnpack" in refusal(logistic, O("logistic", (0,), (1,)), kernels="builtin")
     import_tflite_bytes(tflite(logistic, [O("logistic", (0,), (1,))], [0], [1]), "net")
     assert "take int8" in refusal([T((1, 4), "uint8"), T((1, 4), "uint8")], O("elu", (0,), (1,)))
     wide = [T((1, 4), "int8", 1.0), T((1, 4), "int8", 1.0), T((1, 4), "int8", 0.5)]

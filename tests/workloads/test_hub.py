@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from quant.capture import capture
 from workloads.base import IGNORED
 from workloads.hub import hub_workload, is_hub_folder, transformers
 
@@ -58,6 +59,18 @@ def test_causal_model_predicts_the_next_token(tmp_path: Path) -> None:
     assert np.array_equal(samples.y[:, :-1], x[:, 1:])
     assert (samples.y[:, -1] == IGNORED).all()
     assert found.metric == "perplexity"
+
+
+@pytest.mark.parametrize("kind", ["roberta", "camembert"])
+def test_positions_that_a_model_counts_from_its_padding_on_are_given_to_it(kind: str, tmp_path: Path) -> None:
+    title = {"roberta": "Roberta", "camembert": "Camembert"}[kind]
+    config = BERT | {"architectures": [f"{title}ForSequenceClassification"], "model_type": kind, "pad_token_id": 1}
+    x = torch.from_numpy(np.random.default_rng(0).integers(2, 50, (3, 9)))
+    found = hub_workload(folder(tmp_path / kind, config), tokens(tmp_path, y=np.arange(6) % 3)).build()
+    with torch.no_grad():
+        assert torch.equal(found(x), found.inner(input_ids=x).logits)
+    nodes = capture(found, x).nodes  # its own way is through the token ids, which no graph holds
+    assert any(node.op == "attention" for node in nodes)
 
 
 def test_weights_of_the_folder_are_loaded(tmp_path: Path) -> None:
