@@ -167,10 +167,7 @@ def emit_sums(builder: Builder, node: Node, found: IntWeights, *, float_bias: bo
         Leave the bias to the requantization rule.
     """
     source = _operand(builder, node)
-    tied, tensor = str(node.notes.get(TIED, "")), builder.tensors[source.name]
-    reach = max(-source.on.low, source.on.high) if tied else 0  # of the grid, which is that of all that are tied
-    reach = max(reach, tensor.magnitude)
-    found = beside_bias(found, layer_bias(node), source.on.one_scale, reach)
+    found = beside_bias(found, layer_bias(node), source.on.one_scale, builder.tensors[source.name].magnitude)
     scale = found.grid.scale * source.on.one_scale
     weight = channels_last(found.codes)
     out = weight.shape[0]
@@ -179,13 +176,14 @@ def emit_sums(builder: Builder, node: Node, found: IntWeights, *, float_bias: bo
     bias = folded if float_bias else folded + half_up(real_bias).astype(np.int64)
 
     geometry = _geometry(node)
-    magnitude = max(reach, abs(source.on.one_zero_point) if any(geometry["padding"]) else 0)
+    tensor = builder.tensors[source.name]
+    magnitude = max(tensor.magnitude, abs(source.on.one_zero_point) if any(geometry["padding"]) else 0)
     bound = conv_bound(weight, bias, magnitude)
     layout = MAP_LAYOUT if len(builder.graph.shapes[node.name]) == 3 and node.op == "conv" else source.layout
     acc = builder.accumulator(f"{node.name}.acc", _shape(builder, node), max(1, int(bound.max())), scale)
     narrow = np.min_scalar_type(-(2 ** (found.operand_bits - 1)))
     builder.emit_tied(
-        tied,
+        str(node.notes.get(TIED, "")),
         Conv(
             name=node.name,
             inputs=(source.name,),

@@ -31,6 +31,8 @@ def write_table(builder: Builder, node: Node, value: Value, out: Grid) -> None:
     source = builder.tensors[value.name]
     entries = function_entries(node, value.on, source, out)
     low, high = int(entries.min()), int(entries.max())
+    if node.name in builder.peers:  # what is on one grid has one range, too
+        low, high = out.low, out.high
     builder.code_tensor(node.name, source.shape, out, low, high)
     builder.emit(
         Table(name=node.name, inputs=(value.name,), output=node.name, entries=entries, low_code=source.low)
