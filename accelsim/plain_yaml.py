@@ -10,8 +10,8 @@ MAX_DEPTH = 32
 MAX_ALIASES = 64
 
 
-class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, of which YAML would keep the last without a word."""
+class UniqueKeys(yaml.constructor.SafeConstructor):
+    """Put before a safe loader: refuses a key given twice, of which YAML would keep the last without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -21,6 +21,10 @@ class _Loader(yaml.SafeLoader):
                     raise ValueError(f"key {key.value[:40]!r} is given twice (line {key.start_mark.line + 1})")
                 seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
+
+
+class _Loader(UniqueKeys, yaml.SafeLoader):
+    """The safe loader of plain values."""
 
 
 # YAML 1.1 reads 1e3 as text; everybody else as a number.

@@ -8,13 +8,15 @@ in `PriceTable.warnings`; nothing is printed.
 
 import math
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import yaml
+
+from accelsim.plain_yaml import UniqueKeys
 
 Bits = int | tuple[int, ...] | None
 PriceKey = tuple[str, str, Bits]
@@ -291,17 +293,8 @@ class _Reader:
             raise ValueError(f"accelergy.parse: {where}: more than {MAX_ENTRIES} entries; give one design's tables")
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """A safe loader, in C where there is one, that refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise ValueError(f"key {key.value[:40]!r} is given twice (line {key.start_mark.line + 1})")
-                seen.add(key.value)
-        return dict(super().construct_mapping(node, deep=deep))
+class _Loader(UniqueKeys, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """A safe loader, in C where there is one."""
 
 
 def plain_document(name: str, text: str) -> dict[str, Any]:
