@@ -33,8 +33,8 @@ _Loader.add_implicit_resolver(
 )
 
 
-def plain_mapping(text: str, what: str) -> dict[str, Any]:
-    """Return the mapping that a YAML text holds; `what` names it in errors.
+def plain_mapping(text: str, what: str, hint: str = "see the presets") -> dict[str, Any]:
+    """Return the mapping that a YAML text holds; `what` names it in errors, `hint` says what a mapping looks like.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def plain_mapping(text: str, what: str) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError, ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{what} is no valid YAML: {' '.join(str(error).split())[:400]}") from None
     if not isinstance(plain, dict):
-        raise ValueError(f"{what} must be a mapping of fields (got {type(plain).__name__}); see the presets")
+        raise ValueError(f"{what} must be a mapping of fields (got {type(plain).__name__}); {hint}")
     return plain
 
 

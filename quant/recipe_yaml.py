@@ -16,11 +16,12 @@ Reading is strict: unknown keys, wrong types and values out of range are reporte
 import dataclasses
 import math
 import types
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from accelsim.plain_yaml import plain_mapping
 from quant.clip import CLIPS
 from quant.recipe import LayerBits, Recipe
 from quant.transforms import TRANSFORMS
@@ -36,18 +37,6 @@ class _Problems(list[str]):
     def add(self, where: str, text: str) -> None:
         """Take a problem down."""
         self.append(f"{where}: {text}")
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Build a mapping."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ValueError(f"key {key!r} is given twice")
-        return super().construct_mapping(node, deep)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -68,14 +57,7 @@ def recipe_from_yaml(text: str, origin: str = "text") -> Recipe:
     ValueError
         With all errors in one line, each as field: rule (got value).
     """
-    try:
-        plain = yaml.load(text, Loader=_StrictLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ValueError(f"recipe {origin} is no valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(plain, dict):
-        raise ValueError(
-            f"recipe {origin} must be a mapping of fields (got {type(plain).__name__}), e.g. weight_bits: 4"
-        )
+    plain = plain_mapping(text, f"recipe {origin}", "e.g. weight_bits: 4")
     problems = _Problems()
     recipe = _build(problems, "", Recipe, plain)
     if problems:

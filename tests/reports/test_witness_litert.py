@@ -101,7 +101,7 @@ def test_many_small_networks_agree_in_every_tensor(name: str, dtype: str, kernel
 @pytest.mark.parametrize(("name", "kernels"), sorted(ABSENT))
 def test_what_a_kernel_set_has_not_is_refused_by_both(name: str, kernels: str) -> None:
     data = case_file(name, 0)
-    with pytest.raises(ValueError, match="has no reference kernel; import with kernel set xnnpack or builtin"):
+    with pytest.raises(ValueError, match="has no reference kernel; import it with --kernels xnnpack or builtin"):
         import_tflite_bytes(data, name, kernels)
     with pytest.raises(ValueError, match="Didn't find op"):
         Litert(data, kernels)
