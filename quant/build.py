@@ -12,7 +12,7 @@ from quant.clip import ClipInput
 from quant.graph import Graph, Node
 from quant.grid import Grid, affine, symmetric, unsigned
 from quant.inner import LEAST_FUNCTION_BITS, inner_tensors, saturation
-from quant.lower_tied import peers, sharing, together
+from quant.lower_tied import alike, peers, sharing, together
 from quant.observe import Stats
 from quant.recipe import Recipe
 from quant.wide import WideChain, wide_tensors
@@ -87,7 +87,9 @@ class Builder:
     """State of one lowering: what has been written, and the value of every float tensor so far."""
 
     def __init__(self, graph: Graph, stats: Stats, recipe: Recipe, protected: frozenset[str]) -> None:
-        self.peers = peers(graph)
+        steps = alike(graph)
+        self.steps = {name: group[0] for group in steps for name in group}
+        self.peers = peers(graph, steps)
         self.graph, self.stats, self.recipe, self.protected = graph, together(stats, self.peers), recipe, protected
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
@@ -200,8 +202,9 @@ class Builder:
         self.ops.append(op)
         return op.output
 
-    def emit_tied(self, key: str, op: Op) -> str:
-        """Append an op; it shares the parameters of an earlier one of that key (`quant.tied`) if they are the same."""
+    def emit_shared(self, node: str, op: Op) -> str:
+        """Append an op of a node; it shares parameters with that of a node that does the same (`quant.lower_tied`)."""
+        key = self.steps.get(node, "")
         return self.emit(sharing(op, self.owners.setdefault(key, [])) if key else op)
 
     def set(self, node: Node | str, name: str, grid: Grid | None, layout: tuple[int, ...]) -> None:
@@ -233,7 +236,8 @@ class Builder:
         """Bring accumulators of real unit `scale` onto a grid as tensor `name`; options: low, high, float_bias."""
         low, high = options.pop("low", grid.low), options.pop("high", grid.high)
         self.code_tensor(name, acc.shape, grid, low, high)
-        return self.emit(
+        return self.emit_shared(
+            name,
             Requantize(
                 name=f"{name}.requantize",
                 inputs=(acc.name,),
@@ -244,7 +248,7 @@ class Builder:
                 rule=self.recipe.rule,
                 zero_out=grid.one_zero_point,
                 **options,
-            )
+            ),
         )
 
     def no_bias(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import dataclasses
 import numpy as np
 
 from quant.graph import Graph, Node, remove_node, replace_node
+from quant.tied import TIED, same, with_tied
 
 _LAYERS = ("conv", "linear")
 
@@ -41,13 +42,23 @@ def _as_affine(node: Node) -> Node:
     return dataclasses.replace(node, op="affine", attrs={"axis": 0}, params=params)
 
 
+def _of_all(graph: Graph, layer: Node, node: Node) -> bool:
+    """Tell whether all layers that are tied to one (`quant.tied`) are followed by the same, so that they stay tied."""
+    readers = [graph.sole_consumer(name) for name in with_tied(graph, [layer.name])] if TIED in layer.notes else []
+    return all(reader is not None and same(reader, node) for reader in readers)
+
+
 def _fold_one(graph: Graph, node: Node) -> Graph:
     factor = node.params["weight"].astype(np.float64)
     offset = node.params["bias"].astype(np.float64) if "bias" in node.params else np.zeros(1)
     before = graph.producer(node.inputs[0])
     if before is not None and graph.sole_consumer(before.name) is not None:
         whole = factor.size == offset.size == 1
-        if before.op in _LAYERS and (whole or node.attrs["axis"] == _channel_axis(graph, before.name, before)):
+        if (
+            before.op in _LAYERS
+            and _of_all(graph, before, node)
+            and (whole or node.attrs["axis"] == _channel_axis(graph, before.name, before))
+        ):
             folded = _scale_outputs(before, factor, offset)
             return remove_node(replace_node(graph, before.name, folded), node.name)
         merged = _merged(before, node, factor, offset)

@@ -15,7 +15,6 @@ from quant.ocs import SplitRecord, expand_codes, merge
 from quant.ocs_activation import ACT_SPLITS
 from quant.recipe import Recipe
 from quant.remarks import remark
-from quant.tied import TIED
 
 CORRECTION = "bias_correction"
 """Key of the note with what lowering adds to a layer's bias (`quant.bias_correction`)."""
@@ -182,8 +181,8 @@ def emit_sums(builder: Builder, node: Node, found: IntWeights, *, float_bias: bo
     layout = MAP_LAYOUT if len(builder.graph.shapes[node.name]) == 3 and node.op == "conv" else source.layout
     acc = builder.accumulator(f"{node.name}.acc", _shape(builder, node), max(1, int(bound.max())), scale)
     narrow = np.min_scalar_type(-(2 ** (found.operand_bits - 1)))
-    builder.emit_tied(
-        str(node.notes.get(TIED, "")),
+    builder.emit_shared(
+        node.name,
         Conv(
             name=node.name,
             inputs=(source.name,),

@@ -31,12 +31,11 @@ def write_table(builder: Builder, node: Node, value: Value, out: Grid) -> None:
     source = builder.tensors[value.name]
     entries = function_entries(node, value.on, source, out)
     low, high = int(entries.min()), int(entries.max())
-    if node.name in builder.peers:  # what is on one grid has one range, too
+    if node.name in builder.peers:  # what is on one grid has one range
         low, high = out.low, out.high
     builder.code_tensor(node.name, source.shape, out, low, high)
-    builder.emit(
-        Table(name=node.name, inputs=(value.name,), output=node.name, entries=entries, low_code=source.low)
-    )  # fmt: skip
+    table = Table(name=node.name, inputs=(value.name,), output=node.name, entries=entries, low_code=source.low)
+    builder.emit_shared(node.name, table)
     builder.set(node, node.name, out, value.layout)
 
 

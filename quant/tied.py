@@ -41,7 +41,7 @@ def tied_layers(graph: Graph) -> list[list[Node]]:
     for node in graph.nodes:
         if TIED in node.notes:
             groups = found.setdefault(node.notes[TIED], [])
-            group = next((group for group in groups if _alike(group[0], node)), None)
+            group = next((group for group in groups if same(group[0], node)), None)
             groups.append([node]) if group is None else group.append(node)
     return [group for groups in found.values() for group in groups if len(group) > 1]
 
@@ -52,6 +52,9 @@ def with_tied(graph: Graph, names: Collection[str]) -> frozenset[str]:
     return frozenset(names).union(*(group for group in groups if not group.isdisjoint(names)))
 
 
-def _alike(first: Node, second: Node) -> bool:
-    same = first.op == second.op and dict(first.attrs) == dict(second.attrs) and set(first.params) == set(second.params)
-    return same and all(np.array_equal(first.params[key], second.params[key]) for key in first.params)
+def same(first: Node, second: Node) -> bool:
+    """Tell whether two nodes compute the same function, of whatever they read."""
+    alike = (
+        first.op == second.op and dict(first.attrs) == dict(second.attrs) and set(first.params) == set(second.params)
+    )
+    return alike and all(np.array_equal(first.params[key], second.params[key]) for key in first.params)
