@@ -44,7 +44,8 @@ def cost_network(options: TaskOptions, asked: Recipe | QuantOptions, machinery: 
     if isinstance(network, Imported):
         if asked not in (Recipe(), QuantOptions()):
             raise ValueError(f"{options.network} came as integers; leave the quantization options out")
-        return price_program(network.program.without_values(), machinery, network.label) | budget_record(None)
+        record = price_program(network.program.without_values(), machinery, network.label) | budget_record(None)
+        return record | {"notes": [*record["notes"], *network.remarks]}
     lower = lowering(options)
     recipe, plan = choose_recipe(asked, lower, machinery.accelerator)
     return price_program(lower(recipe), machinery, recipe.label()) | budget_record(plan)

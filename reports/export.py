@@ -28,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     part.add_argument("--fold", type=int, metavar="N", help="only outputs that this fold adds to, over all of k")
     part.add_argument("--first-row", type=int, default=0, metavar="N", help="rows (pixels) to leave out before (0)")
     part.add_argument("--rows", type=int, metavar="N", help="at most so many rows")
-    options.add_samples(parser)
-    parser.set_defaults(images=DEFAULT_IMAGES)
+    options.add_samples(parser, DEFAULT_IMAGES)
     options.add_quantization(parser)
     machine = parser.add_argument_group("machine")
     name = options.DEFAULT_ACCELERATOR

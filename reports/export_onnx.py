@@ -29,8 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ends", choices=ENDS, default=ENDS[0], help="the file takes and gives real values, or integer codes (real)"
     )
-    options.add_samples(parser)
-    parser.set_defaults(images=DEFAULT_IMAGES)
+    options.add_samples(parser, DEFAULT_IMAGES)
     options.add_quantization(parser)
     machine = parser.add_argument_group("machine, for splits that fill its folds")
     name = options.DEFAULT_ACCELERATOR

@@ -31,13 +31,15 @@ def add_output(parser: Parser) -> None:
     group.add_argument("--traceback", action="store_true", help="show where an error was raised")
 
 
-def add_samples(parser: Parser) -> None:
-    """Add the choice of weights and samples."""
+def add_samples(parser: Parser, images: int | None = None) -> None:
+    """Add the choice of weights and samples; `images` are evaluated where no number is asked for, or all."""
     group = parser.add_argument_group("network and samples")
     group.add_argument(
         "--data", type=Path, metavar="DIR|FILE.npz", help=f"real weights and samples (default: ${DATA_VARIABLE})"
     )
-    group.add_argument("--images", type=_whole, metavar="N", help="samples to evaluate (default: all)")
+    group.add_argument(
+        "--images", type=_whole, metavar="N", default=images, help=f"samples to evaluate ({images or 'all'})"
+    )
     group.add_argument(
         "--calib",
         type=_whole,

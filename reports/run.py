@@ -23,6 +23,7 @@ from quant.recipe_options import QuantOptions
 from quant.splitquant_storage import as_stored
 from reports.advice import advice_records
 from reports.budget import budget_record, check_recipe, choose_recipe
+from reports.notes import integer_notes
 from reports.task import Evaluation, Integers, Task, TaskOptions, evaluate, load_task
 from reports.timeline import write_timeline
 from reports.toggles import toggle_record
@@ -183,7 +184,7 @@ def run_task(task: Task, options: RunOptions, quantized: Quantized | None = None
         | budget_record(budget)
         | {"calibration_images": len(task.calibrated), "origin": task.workload.origin}
         | toggle_record(task, integers, machinery.accelerator, machinery.technology, engine.toggles)
-        | {"executed_s": executed_s, "layers": layers}
+        | {"notes": [*cost["notes"], *integer_notes(integers)], "executed_s": executed_s, "layers": layers}
     )
     return RunReport(record)
 

@@ -17,7 +17,7 @@ from accelsim.config import Accelerator
 from accelsim.execute import execute
 from accelsim.program import Program
 from accelsim.reference import check_input
-from quant.exporters.onnx_export import Ends, export_onnx
+from quant.exporters.onnx_export import Ends, export_tensors
 from quant.importers.onnx_import import OnnxNetwork
 from quant.lower import Quantized
 from reports.witness import NoWitness, one_op
@@ -136,15 +136,16 @@ def compare_exported(
     try:
         import onnx
 
-        data = export_onnx(quantized, ends=ends)
+        data, held = export_tensors(quantized, ends=ends)
     except ImportError:
         raise NoWitness("the package onnx is not installed; install accelsim[onnx]") from None
     except ValueError as error:
         raise NoWitness(f"it has no form in ONNX: {error}") from None
     program = quantized.program
     written = {name for node in onnx.ModelProto.FromString(data).graph.node for name in node.output}
-    names = tuple(op.output for op in program.ops if op.output in written)
-    session = runtime_session(data, names)
+    places = {op.output: held[op.output] for op in program.ops if op.output in held}
+    places = {tensor: place for tensor, place in places.items() if place.name in written}
+    session = runtime_session(data, tuple(place.name for place in places.values()))
     codes = quantized.encode(*samples)
     feeds = {
         f"input.{value.name}": array if ends == "real" else _in_file_order(codes[value.name], value.layout)
@@ -152,10 +153,10 @@ def compare_exported(
     }
     theirs = _run(session, feeds)
     found = {}
-    for name in names:
+    for name, place in places.items():
         shape = program.tensors[name].shape
-        layout = tuple(range(len(shape))) if theirs[name].shape[1:] == shape else (*range(1, len(shape)), 0)
-        found[name] = _in_program_order(theirs[name], layout, shape)
+        values = theirs[place.name].reshape(-1, *(shape[axis] for axis in place.order))
+        found[name] = _in_program_order(values, tuple(place.order.index(axis) for axis in range(len(shape))), shape)
     return compare(program, codes, found, accelerator=accelerator)
 
 

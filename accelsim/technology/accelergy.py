@@ -34,6 +34,7 @@ KNOWN_ACTIONS = frozenset(
 )  # fmt: skip
 # Names of one thing: a product of 0.4, of 0.3, of tables that we wrote before; a write of 0.4, 0.3, 0.2.
 _ALIKE = (("compute", "mac_random", "mac"), ("write", "update", "fill"))
+_CYCLE = "global_cycle_seconds"
 
 _RANGE = re.compile(r"\[(\d{1,9})\.\.(\d{1,9})\]")
 
@@ -52,12 +53,15 @@ class PriceTable:
         Number of instances by the ranges in the name.
     warnings : tuple of str
         What was dropped and why, each kind once.
+    cycle_ns : float or None
+        Cycle that `leak` is of, by the actions' argument `global_cycle_seconds`; None where they do not name one.
     """
 
     prices_pj: Mapping[PriceKey, float] = field(default_factory=lambda: MappingProxyType({}))
     areas_um2: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     instances: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     warnings: tuple[str, ...] = ()
+    cycle_ns: float | None = None
 
     def price_pj(self, component: str, action: str, bits: Bits = None) -> float:
         """Return the energy of one action, in pJ; `compute` also finds `mac_random`, and `write` finds `update`.
@@ -78,11 +82,8 @@ class PriceTable:
 
     def find_pj(self, component: str, action: str, bits: Bits = None) -> float | None:
         """Return the same, or `None` where the table has no such entry."""
-        alike = next((names for names in _ALIKE if action in names), ())
-        names = (action, *(name for name in alike if name != action))
-        return next(
-            (self.prices_pj[component, name, bits] for name in names if (component, name, bits) in self.prices_pj), None
-        )
+        found = (self.prices_pj.get((component, name, bits)) for name in alike(action))
+        return next((price for price in found if price is not None), None)
 
     def components(self) -> list[str]:
         """Return all component names, sorted."""
@@ -91,6 +92,12 @@ class PriceTable:
     def total_area_um2(self) -> float:
         """Return the area of all instances of all components, in um2."""
         return sum(area * self.instances.get(name, 1) for name, area in self.areas_um2.items())
+
+
+def alike(action: str) -> tuple[str, ...]:
+    """Return the names that tables have for an action, itself first."""
+    others = next((names for names in _ALIKE if action in names), ())
+    return (action, *(name for name in others if name != action))
 
 
 def load(*paths: Path | str) -> PriceTable:
@@ -207,6 +214,7 @@ class _Reader:
         self.areas: dict[str, float] = {}
         self.counts: dict[str, dict[str, int]] = {"actions": {}, "area": {}}
         self.warnings: dict[str, str] = {}
+        self.cycles_ns: set[float] = set()
         self.entries = 0
 
     def table(self) -> PriceTable:
@@ -215,6 +223,7 @@ class _Reader:
             MappingProxyType(self.areas),
             MappingProxyType(self._instances()),
             tuple(self.warnings.values()),
+            min(self.cycles_ns) if len(self.cycles_ns) == 1 else None,
         )
 
     def _instances(self) -> dict[str, int]:
@@ -279,8 +288,10 @@ class _Reader:
         if not isinstance(name, str):
             raise ValueError(f"accelergy.parse: {at}: an action must have a name (got {_shown(name)})")
         energy = _finite(f"accelergy.parse: {at}.{name}", "energy", action.get("energy"))
-        arguments = action.get("arguments")
-        bits = _bits(f"{at}.{name}", arguments.get("bits") if isinstance(arguments, dict) else None)
+        arguments = action["arguments"] if isinstance(action.get("arguments"), dict) else {}
+        bits = _bits(f"{at}.{name}", arguments.get("bits"))
+        if (cycle := arguments.get(_CYCLE)) is not None:
+            self.cycles_ns.add(1e9 * _finite(f"accelergy.parse: {at}.{name}", _CYCLE, cycle))
         if bits is None and name not in KNOWN_ACTIONS:
             self.warnings.setdefault(f"action {name}", f"action {name!r} (first at {component}) is not known; ignored")
             return

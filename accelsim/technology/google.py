@@ -223,12 +223,14 @@ SOURCES = (
         "NVDLA primer (nvdla/doc 31f5740); Keller et al., VLSI 2022; Eyeriss, JSSC 2017",
         "kappa_energy 2.0: clock, pipeline registers and control over MAC logic; evidence 2.14, 1.36-1.41, <= 1.8",
         "D",
+        level="mac",
     ),
     Source(
         "Gemmini, DAC 2021, Fig. 6 (Intel 22FFL)",
         "kappa_area 3.05: placed 16x16 int8 array of 116000 um2 over bare synthesised PEs; TPU v1 <= 5.5 (R), "
         "NVDLA core 8-9 (V)",
         "S/D",
+        level="mac area",
     ),
     Source(
         "Bit Fusion artifact, hsharma35/bitfusion 04ec1c8; area factors of Stillmaker and Baas 2017",

@@ -27,11 +27,14 @@ class Source:
         The raw figure, its node, and how it was converted.
     status : str
         One or more letters of `STATUS`, joined by "/".
+    level : str
+        What it sets the level of ("mac", "mac area", "sram area", "sram leakage"), where it does nothing else.
     """
 
     citation: str
     what: str
     status: str
+    level: str = ""
 
     def __post_init__(self) -> None:
         unknown = set(self.status.split("/")) - set(STATUS)

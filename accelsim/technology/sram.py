@@ -48,12 +48,14 @@ SRAM_AREA_SOURCE = Source(
     "SRAM area 0.01434 um2 per bit and nm of node label (errors -16 %..+22 %); CACTI's own areas are 2.5x to 3x "
     "below silicon",
     "D",
+    level="sram area",
 )
 SRAM_LEAK_SOURCE = Source(
     "CACTI 7.0.3DD (HewlettPackard/cacti 1ffd8df)",
     "SRAM leakage 2.44e-9 mW/bit, low-standby-power cells at 300 K, nearly independent of the node; times "
     "sram_leak_factor",
     "D",
+    level="sram leakage",
 )
 CACTI_SOURCE = Source(
     "CACTI 7.0.3DD (HewlettPackard/cacti 1ffd8df), 295 configurations computed for this project",

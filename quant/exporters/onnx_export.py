@@ -16,7 +16,7 @@ from accelsim.program import Conv, Op, Program, Requantize
 from quant.build import Value
 from quant.exporters.onnx_ops import WRITE
 from quant.exporters.onnx_sums import quantized_conv
-from quant.exporters.onnx_writer import FILE_VERSION, OPSET, Writer, dtype_of, require
+from quant.exporters.onnx_writer import FILE_VERSION, OPSET, Held, Writer, dtype_of, require
 from quant.lower import Quantized
 
 Ends = Literal["real", "codes"]
@@ -38,6 +38,14 @@ def export_onnx(quantized: Quantized, *, ends: Ends = "real") -> bytes:
     ------
     ValueError
         For a width, rule or op that ONNX has no integers for, naming it.
+    """
+    return export_tensors(quantized, ends=ends)[0]
+
+
+def export_tensors(quantized: Quantized, *, ends: Ends = "real") -> tuple[bytes, dict[str, Held]]:
+    """Return a quantized network as an ONNX file, and which tensor of the file stands for each of the Program's.
+
+    Parameters and errors are those of `export_onnx`.
     """
     try:
         from onnx import checker
@@ -62,7 +70,7 @@ def export_onnx(quantized: Quantized, *, ends: Ends = "real") -> bytes:
     outputs = [_output(writer, value, ends) for value in quantized.outputs]
     model = _model(writer, inputs, outputs)
     checker.check_model(model)
-    return bytes(model.SerializeToString())
+    return bytes(model.SerializeToString()), dict(writer.held)
 
 
 def _pairs(program: Program) -> dict[str, Requantize]:

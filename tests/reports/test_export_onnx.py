@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from quant.capture import capture
+from quant.pipeline import quantize_network
+from quant.recipe import Recipe
 from reports import cli, export_onnx, options, witness_ort
 from reports.task import Task
 from reports.witness import NoWitness
@@ -52,6 +57,21 @@ def test_codes_are_compared_as_codes(tmp_path: Path, real: tuple[Path, dict[str,
     assert "gives the same integers" in capsys.readouterr().out
     session = onnxruntime.InferenceSession((tmp_path / "codes.onnx").read_bytes(), providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].type in ("tensor(uint8)", "tensor(int8)")
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_axes_of_one_length_and_moved_ones_are_told_apart(scale: int) -> None:
+    """Maps of 8 channels, 8 by 8, look alike in every order of axes; an upsampled one is held in another order."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Upsample(scale_factor=scale), nn.Conv2d(8, 8, 3, padding=1)]
+    net = nn.Sequential(*layers).eval()
+    x = np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(np.float32)
+    graph = capture(net, torch.from_numpy(x))
+    quantized = quantize_network(graph, lambda: [x], Recipe())
+    for ends in export_onnx.ENDS:
+        found = witness_ort.compare_exported(quantized, x, ends=ends)
+        assert found.bit_exact, found.difference
+        assert found.tensors >= 2
 
 
 def test_without_onnx_runtime_the_file_is_written_and_that_is_said(
