@@ -155,16 +155,31 @@ def _stack(
             x += value * scale
 
 
-def intervals(title: str, points: Sequence[Point], width: float, text: Text, deviations: float = 1.96) -> str:
+def intervals(
+    title: str,
+    points: Sequence[Point],
+    width: float,
+    text: Text,
+    deviations: float = 1.96,
+    limits: tuple[float, float] = (-math.inf, math.inf),
+) -> str:
     """Return values with their intervals, `deviations` standard errors to either side, on one axis.
 
-    The axis need not start at zero: places are compared, not lengths.
+    The axis need not start at zero: places are compared, not lengths. It ends at `limits`, beyond which no value is.
     """
     above = width < NARROW
     label_room = 0.0 if above else min(max(len(p.label) for p in points) * CHARACTER + 14, width * 0.4)
     tail = max(len(text(p.value)) for p in points) * CHARACTER + 10
-    ends = [(p.value - deviations * p.error, p.value + deviations * p.error) for p in points]
-    axis = Axis.over([end for pair in ends for end in pair], (label_room + 16, width - tail - 10), 4 if above else 5)
+    ends = [
+        (max(p.value - deviations * p.error, limits[0]), min(p.value + deviations * p.error, limits[1])) for p in points
+    ]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    margin = 0.05 * abs(high) if high - low < 1e-9 else 0.0  # all alike: still an axis
+    axis = Axis.over(
+        [max(low - margin, limits[0]), min(high + margin, limits[1])],
+        (label_room + 16, width - tail - 10),
+        4 if above else 5,
+    )
     drawing = Drawing(width)
     step = 42 if above else ROW
     bottom = step * len(points)

@@ -1,5 +1,6 @@
 """From the records of runs to what a page shows: words, figures, rows. No HTML but the figures' SVG."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -199,7 +200,8 @@ def accuracy_figure(records: Sequence[Record], labels: Sequence[str]) -> Markup:
 
     def figure(width: float) -> str:
         title = f"{metric_name(metric)}, float and integer"
-        return figures.intervals(title, points, width, lambda v: _axis_text(metric, v), DEVIATIONS)
+        limits = (0.0, 1.0) if metric in SHARES else (-math.inf, math.inf)
+        return figures.intervals(title, points, width, lambda v: _axis_text(metric, v), DEVIATIONS, limits)
 
     return drawn(figure, WIDE, NARROW)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from accelsim.config import Accelerator
 from accelsim.execute import execute
-from accelsim.program import Program
+from accelsim.program import Program, Tensor
 from accelsim.reference import check_input
 from quant.exporters.onnx_export import Ends, export_tensors
 from quant.importers.onnx_import import OnnxNetwork
@@ -197,7 +197,8 @@ def compare(
     theirs
         The other runtime's integers by Program tensor.
     inexact
-        Tensors that may differ: they are counted, and the other runtime's values taken on.
+        Tensors that may differ, by at most `tolerated_codes`: they are counted, and the other runtime's values taken
+        on. Beyond that it is a difference like any other.
     accelerator
         Whose folds the sums of a difference are cut into.
     runtime
@@ -224,8 +225,9 @@ def compare(
         ours, other = values[op.output].astype(np.int64), theirs[op.output].astype(np.int64)
         tensors, compared = tensors + 1, compared + ours.size
         place = _differs(ours, other)
-        if place is not None and op.output in inexact:
-            tolerated[op.output] = (int((ours != other).sum()), int(np.abs(ours - other).max()))
+        most = int(np.abs(ours - other).max())
+        if place is not None and op.output in inexact and most <= tolerated_codes(program.tensors[op.output]):
+            tolerated[op.output] = (int((ours != other).sum()), most)
             values[op.output] = other
         elif place is not None:
             text = difference_text(
@@ -236,6 +238,11 @@ def compare(
             )  # fmt: skip
             return RuntimeWitness(runtime, samples, tensors, compared, text, tolerated)
     return RuntimeWitness(runtime, samples, tensors, compared, "", tolerated)
+
+
+def tolerated_codes(tensor: Tensor) -> float:
+    """Return by how many codes float steps may move a value: two, or a hundredth of the codes there are."""
+    return max(2.0, (tensor.high - tensor.low) / 100)
 
 
 def _differs(ours: Array, other: Array | None) -> tuple[int, ...] | None:

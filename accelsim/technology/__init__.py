@@ -8,9 +8,10 @@ Contents: `base` (Technology, describe), `registry` (TECHNOLOGIES, technology), 
 from accelsim.technology.band import Band, absolute_band, ratio_band, ratio_share
 from accelsim.technology.base import VECTOR_KINDS, Technology, describe
 from accelsim.technology.dram import DRAM_TYPES, DramType, dram_type
-from accelsim.technology.imported import Role, from_tables
+from accelsim.technology.imported import from_tables
 from accelsim.technology.logic import Dataflow, Toggles
 from accelsim.technology.registry import NODE_RANGES_NM, TECHNOLOGIES, technology
+from accelsim.technology.role import Role
 from accelsim.technology.scaling import scaled
 from accelsim.technology.source import Source
 from accelsim.technology.table_file import TableFile, read_tables

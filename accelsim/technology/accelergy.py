@@ -34,7 +34,7 @@ KNOWN_ACTIONS = frozenset(
 )  # fmt: skip
 # Names of one thing: a product of 0.4, of 0.3, of tables that we wrote before; a write of 0.4, 0.3, 0.2.
 _ALIKE = (("compute", "mac_random", "mac"), ("write", "update", "fill"))
-_CYCLE = "global_cycle_seconds"
+CYCLE = "global_cycle_seconds"
 
 _RANGE = re.compile(r"\[(\d{1,9})\.\.(\d{1,9})\]")
 
@@ -290,8 +290,8 @@ class _Reader:
         energy = _finite(f"accelergy.parse: {at}.{name}", "energy", action.get("energy"))
         arguments = action["arguments"] if isinstance(action.get("arguments"), dict) else {}
         bits = _bits(f"{at}.{name}", arguments.get("bits"))
-        if (cycle := arguments.get(_CYCLE)) is not None:
-            self.cycles_ns.add(1e9 * _finite(f"accelergy.parse: {at}.{name}", _CYCLE, cycle))
+        if (cycle := arguments.get(CYCLE)) is not None:
+            self.cycles_ns.add(1e9 * _finite(f"accelergy.parse: {at}.{name}", CYCLE, cycle))
         if bits is None and name not in KNOWN_ACTIONS:
             self.warnings.setdefault(f"action {name}", f"action {name!r} (first at {component}) is not known; ignored")
             return

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from accelsim.technology.accelergy import PriceTable, split_name
-from accelsim.technology.imported import Role
+from accelsim.technology.role import Role
 
 _NODE = re.compile(r"(\d{1,3}(?:\.\d+)?) ?nm")
 

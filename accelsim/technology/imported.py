@@ -7,40 +7,14 @@ is the table's.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from accelsim.technology.accelergy import PriceTable
+from accelsim.technology.accelergy import PriceTable, split_name
 from accelsim.technology.base import Technology
+from accelsim.technology.imported_sources import imported_sources, leak_mw
 from accelsim.technology.logic import Dataflow
+from accelsim.technology.role import ROLES, WIDTHS, Role, widths_in_words
 from accelsim.technology.scaling import Factors, ScaledLogic
-from accelsim.technology.source import Source
 from accelsim.technology.sram import SramModel
-
-RoleName = Literal["mac", "register", "sram", "dram"]
-ROLES: tuple[RoleName, ...] = ("mac", "register", "sram", "dram")
-
-
-@dataclass(frozen=True)
-class Role:
-    """Which component of the table plays a part, and the widths that its prices are for.
-
-    Parameters
-    ----------
-    component : str
-        Name in the table, without ranges.
-    bits : tuple of int
-        mac: (weight, activation, partial sum); sram: (bits of one physical word,); register: (bits,); dram: (bits of
-        one access,).
-    capacity_bytes : float
-        sram only: one bank, which an access goes to.
-    banks : int
-        sram only: banks that the component's area is of.
-    """
-
-    component: str
-    bits: tuple[int, ...]
-    capacity_bytes: float = 0.0
-    banks: int = 1
 
 
 @dataclass(frozen=True)
@@ -62,9 +36,10 @@ class ImportedSram:
 
 @dataclass(frozen=True)
 class ImportedLogic(ScaledLogic):
-    """Scaled logic with its own register factor; leakage is the base's."""
+    """Scaled logic with factors of its own for registers and leakage."""
 
     register_factor: float
+    leakage_factor: float
 
     def register_pj(self, bits: int) -> float | None:
         """Scale by the register's factor."""
@@ -72,8 +47,9 @@ class ImportedLogic(ScaledLogic):
         return None if price is None else price * self.register_factor
 
     def pe_leakage_mw(self, weight_bits: int, act_bits: int, psum_bits: int, dataflow: Dataflow) -> float | None:
-        """Return the base's leakage: tables give it per cycle, of an unknown clock."""
-        return self.base.pe_leakage_mw(weight_bits, act_bits, psum_bits, dataflow)
+        """Scale by the leakage's factor: 1 where the tables do not give its power."""
+        leakage = self.base.pe_leakage_mw(weight_bits, act_bits, psum_bits, dataflow)
+        return None if leakage is None else leakage * self.leakage_factor
 
 
 def from_tables(
@@ -85,7 +61,8 @@ def from_tables(
     ----------
     table : PriceTable
         Actions used: mac compute, register write, sram read and write, dram read, at the role's widths where the table
-        says widths; areas of mac and sram where there is an ART.
+        says widths; areas of mac and sram where there is an ART; leak of mac and sram where it is above 0 and the
+        actions name the cycle that it is of.
     base : Technology
         Gives the shape in widths and capacities.
     roles : mapping of {"mac", "register", "sram", "dram"} to Role
@@ -100,6 +77,10 @@ def from_tables(
     ValueError
         For an unknown or missing role, a price the table does not have, or a price of zero to calibrate on.
     """
+    roles = {
+        role: replace(given, component=split_name(f"from_tables: role {role}", given.component)[0])
+        for role, given in roles.items()
+    }
     _check_roles(roles, fill)
     mac, register, sram, dram = (roles.get(role) for role in ROLES)
     factors = _mac_factors(table, base, mac)
@@ -113,14 +94,15 @@ def from_tables(
     dram_pj = base.dram_pj_per_bit_fixed
     if dram is not None:
         dram_pj = _price_pj(table, dram, "read") / dram.bits[0]
-    levels = f"levels of {', '.join(role for role in ROLES if role in roles)}; shape in the widths of {base.name}"
     return replace(
         base,
         name=name,
-        sources=(Source("imported ERT/ART", levels, "D"), *base.sources),
-        logic=ImportedLogic(base.logic, factors, register_factor),
+        sources=imported_sources(table, base, roles),
+        logic=ImportedLogic(base.logic, factors, register_factor, _mac_leakage_factor(table, base, mac)),
         sram=ImportedSram(base.sram, read_factor, write_factor),
+        mac_contents=base.mac_contents if mac is None else _mac_contents(base, mac),
         sram_um2_per_bit=_sram_um2_per_bit(table, base, sram),
+        sram_leak_factor=_sram_leak_factor(table, base, sram),
         dram_pj_per_bit_fixed=dram_pj,
     )
 
@@ -134,9 +116,12 @@ def _check_roles(roles: Mapping[str, Role], fill: bool) -> None:
         raise ValueError(
             f"from_tables: roles must name mac, sram and dram (missing {', '.join(missing)}); or set fill=True"
         )
-    for role, wanted in (("mac", 3), ("register", 1), ("sram", 1), ("dram", 1)):
-        if role in roles and (len(roles[role].bits) != wanted or min(roles[role].bits) < 1):
-            raise ValueError(f"from_tables: role {role} must have {wanted} positive width(s) (got {roles[role].bits})")
+    for role, widths in WIDTHS.items():
+        if role in roles and (len(roles[role].bits) != len(widths) or min(roles[role].bits) < 1):
+            raise ValueError(
+                f"from_tables: role {role}: bits must be {widths_in_words(role)}, each > 0 (got "
+                f"{list(roles[role].bits)[:8]}); give {'all of them' if len(widths) > 1 else 'that one'}"
+            )
     sram = roles.get("sram")
     if sram is not None and (not sram.capacity_bytes > 0 or sram.banks < 1):
         raise ValueError(
@@ -174,3 +159,23 @@ def _mac_factors(table: PriceTable, base: Technology, role: Role | None) -> Fact
 def _sram_um2_per_bit(table: PriceTable, base: Technology, role: Role | None) -> float:
     area = 0.0 if role is None else table.areas_um2.get(role.component, 0.0)
     return base.sram_um2_per_bit if role is None or area <= 0 else area / (8 * role.capacity_bytes * role.banks)
+
+
+def _mac_contents(base: Technology, role: Role) -> str:
+    weight_bits, act_bits, psum_bits = role.bits
+    return (
+        f"what {role.component} holds in the tables, at {weight_bits} x {act_bits} bits with sums of {psum_bits}; other "
+        f"widths in the proportion of {base.name}'s"
+    )
+
+
+def _mac_leakage_factor(table: PriceTable, base: Technology, role: Role | None) -> float:
+    leakage = leak_mw(table, role)
+    return leakage / base.pe_leakage_mw(*role.bits) if role is not None and leakage > 0 else 1.0
+
+
+def _sram_leak_factor(table: PriceTable, base: Technology, role: Role | None) -> float:
+    leakage = leak_mw(table, role)
+    if role is None or leakage <= 0:
+        return base.sram_leak_factor
+    return base.sram_leak_factor * leakage / (role.banks * base.sram_leakage_mw(role.capacity_bytes))

@@ -1,40 +1,30 @@
 """What an imported technology says of itself: what the tables gave, what stays the base's, what was not used."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
-from accelsim.technology.accelergy import PriceTable, alike
+from accelsim.technology.accelergy import CYCLE, PriceTable, alike
 from accelsim.technology.base import Technology
+from accelsim.technology.role import Role
 from accelsim.technology.source import Source
 
 SHOWN = 12
 """Names that a line lists."""
 
+# How the levels that a table can give are called.
+LEVELS = {
+    "mac": "mac",
+    "mac area": "area of PEs",
+    "mac leakage": "leakage of PEs",
+    "register": "register",
+    "sram": "sram",
+    "sram area": "area of SRAM",
+    "sram leakage": "leakage of SRAM",
+    "dram": "dram",
+}
+
 # Actions that are priced, by role. Of the register's and the DRAM's leakage the model has no place.
 _USED = {"mac": ("compute", "leak"), "register": ("write",), "sram": ("read", "write", "leak"), "dram": ("read",)}
-
-
-@dataclass(frozen=True)
-class Role:
-    """Which component of the table plays a part, and the widths that its prices are for.
-
-    Parameters
-    ----------
-    component : str
-        Name in the table, with its ranges or without.
-    bits : tuple of int
-        mac: (weight, activation, partial sum); sram: (bits of one physical word,); register: (bits,); dram: (bits of
-        one access,).
-    capacity_bytes : float
-        sram only: one bank, which an access goes to.
-    banks : int
-        sram only: banks that the component's area and leakage are of.
-    """
-
-    component: str
-    bits: tuple[int, ...]
-    capacity_bytes: float = 0.0
-    banks: int = 1
 
 
 def leak_mw(table: PriceTable, role: Role | None) -> float:
@@ -54,12 +44,12 @@ def given_levels(table: PriceTable, roles: Mapping[str, Role]) -> frozenset[str]
 def imported_sources(table: PriceTable, base: Technology, roles: Mapping[str, Role]) -> tuple[Source, ...]:
     """Return the sources of `base` with the tables' levels: what those replace is not listed as if it counted."""
     given = given_levels(table, roles)
-    kept = [level for level in ("mac", "mac area", "mac leakage", "sram", "sram area", "sram leakage", "dram")
-            if level not in given]  # fmt: skip
+    kept = [words for level, words in LEVELS.items() if level not in given | {"register" if "mac" in given else ""}]
     at = f"{base.name} at {base.node_nm:g} nm"
-    parts = [f"levels of {', '.join(sorted(given))}; shape in the widths of {at}"]
-    if "register" not in given:
-        parts.append("registers, adders and multipliers follow the MAC's level" if "mac" in given else f"logic of {at}")
+    levels = ", ".join(words for level, words in LEVELS.items() if level in given)
+    parts = [f"levels of {levels}; shape in the widths of {at}"]
+    if "mac" in given:
+        parts.append(f"adders, multipliers{' and registers' * ('register' not in given)} follow the MAC's level")
     if kept:
         parts.append(f"not in the tables, so of {at}: {', '.join(kept)}")
     parts += [*_leaks(table, base, roles), *_actions(table, roles), *without_role(table, roles.values())]
@@ -67,7 +57,7 @@ def imported_sources(table: PriceTable, base: Technology, roles: Mapping[str, Ro
     return (own, *(left for source in base.sources if (left := _what_is_left(source, given)) is not None))
 
 
-def without_role(table: PriceTable, roles: Sequence[Role]) -> list[str]:
+def without_role(table: PriceTable, roles: Collection[Role]) -> list[str]:
     """Return a line on the components that have no role, if there are any."""
     mine = {role.component for role in roles}
     others = [name for name in table.components() if name not in mine]
@@ -82,25 +72,19 @@ def listed(names: Sequence[str]) -> str:
 
 def _leaks(table: PriceTable, base: Technology, roles: Mapping[str, Role]) -> list[str]:
     """Return why the leakage of components with a role is not used, where it is not."""
-    cycle = "the tables name one global_cycle_seconds" if table.cycle_ns else "no one global_cycle_seconds in the tables"
-    reasons = {
-        "zero": ("is 0 in the tables", f"leakage stays {base.name}'s"),
-        "cycle": (cycle, f"leakage stays {base.name}'s"),
-        "place": ("not priced on its own", f"leakage is that of PEs and SRAM, and what they imply"),
-    }
     found: dict[str, list[str]] = {}
     for name, role in roles.items():
         energy = table.find_pj(role.component, "leak")
-        if energy is None or (name in ("mac", "sram") and leak_mw(table, role) > 0):
+        if energy is None or (name not in ("mac", "sram") and energy == 0):
             continue
-        if name in ("mac", "sram"):
-            found.setdefault("zero" if energy == 0 else "cycle", []).append(role.component)
-        elif energy > 0:
-            found.setdefault("place", []).append(role.component)
-    return [
-        f"leak of {listed(sorted(names))}: not used ({reasons[why][0]}); {reasons[why][1]}"
-        for why, names in found.items()
-    ]
+        if name not in ("mac", "sram"):
+            found.setdefault("only PEs and SRAM have leakage of their own", []).append(role.component)
+        elif energy == 0:
+            found.setdefault(f"it is 0; leakage stays {base.name}'s", []).append(role.component)
+        elif not table.cycle_ns:
+            why = f"the tables name no one {CYCLE} that it is of; leakage stays {base.name}'s"
+            found.setdefault(why, []).append(role.component)
+    return [f"leak of {listed(sorted(names))}: not used, {why}" for why, names in found.items()]
 
 
 def _actions(table: PriceTable, roles: Mapping[str, Role]) -> list[str]:

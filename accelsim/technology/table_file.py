@@ -22,11 +22,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from accelsim.technology.accelergy import PriceKey, PriceTable, plain_document, read_text, tables_of
+from accelsim.technology.accelergy import PriceKey, PriceTable, plain_document, read_text, split_name, tables_of
 from accelsim.technology.architecture import Part, node_of, parts_of, roles_of
 from accelsim.technology.base import Technology
-from accelsim.technology.imported import ROLES, Role, from_tables
+from accelsim.technology.imported import from_tables
+from accelsim.technology.imported_sources import listed, without_role
 from accelsim.technology.registry import NODE_RANGES_NM, TECHNOLOGIES, technology
+from accelsim.technology.role import ROLES, WIDTHS, Role, widths_in_words
 from accelsim.technology.source import Source
 
 DIGITS = 8
@@ -38,8 +40,6 @@ NEEDED = ("mac", "sram", "dram")
 ROLE_FIELDS = ("component", "bits", "capacity_bytes", "banks")
 
 MAX_FILES = 16
-SHOWN = 12
-"""Components that an error lists."""
 
 _IN_FOLDER = re.compile(r"(?:.*[._-])?(ERT|ART|flattened_architecture)\.ya?ml")
 _EXAMPLE = "roles: {mac: {component: NAME, bits: [8, 8, 24]}, sram: {component: NAME, bits: 64, capacity_bytes: 65536}}"
@@ -67,6 +67,8 @@ class TableFile:
         What was dropped from the tables.
     fill
         Whether roles that are missing keep the base's prices.
+    cycle_ns
+        Cycle that the tables' leakage is of; ``None`` where they do not name one.
     """
 
     origin: str = field(compare=False)
@@ -79,6 +81,7 @@ class TableFile:
     areas_um2: tuple[tuple[str, float], ...] = field(repr=False)
     remarks: tuple[str, ...] = field(default=(), repr=False)
     fill: bool = False
+    cycle_ns: float | None = None
 
     @property
     def nodes_nm(self) -> tuple[float, float]:
@@ -86,24 +89,27 @@ class TableFile:
         return NODE_RANGES_NM[self.base] if self.node_nm is None else (self.node_nm, self.node_nm)
 
     def at(self, node_nm: float) -> Technology:
-        """Return the technology at a node.
+        """Return the technology at a node, with the base at the nearest that it has.
 
         Raises
         ------
         ValueError
-            If the tables are of another node, the base has no such node, or the roles do not fit the tables.
+            If the tables are of another node, or the roles do not fit the tables.
         """
         if self.node_nm is not None and node_nm != self.node_nm:
             raise ValueError(f"{self.origin} has prices for {self.node_nm:g} nm only (got {node_nm:g}); scale them")
-        table = PriceTable(dict(self.prices), dict(self.areas_um2))
+        table = PriceTable(dict(self.prices), dict(self.areas_um2), cycle_ns=self.cycle_ns)
+        low, high = NODE_RANGES_NM[self.base]
+        nearest = min(max(node_nm, low), high)
         try:
-            made = from_tables(table, technology(self.base, node_nm), dict(self.roles), self.name, self.fill)
+            made = from_tables(table, technology(self.base, nearest), dict(self.roles), self.name, self.fill)
         except ValueError as error:
             raise ValueError(f"{self.origin}: {error}") from None
         own, *others = made.sources
-        dropped = f"; {'; '.join(self.remarks)}" if self.remarks else ""
-        source = Source(f"{own.citation} of {self.name} (sha256 {self.digest[:16]})", own.what + dropped, own.status)
-        return replace(made, sources=(source, *others))
+        moved = f"{self.base} has no {node_nm:g} nm, so it is taken at the nearest that it has, {nearest:g} nm"
+        what = "; ".join((own.what, *([moved] if nearest != node_nm else []), *self.remarks))
+        source = Source(f"{own.citation} of {self.name} (sha256 {self.digest[:16]})", what, own.status)
+        return replace(made, node_nm=node_nm, sources=(source, *others))
 
 
 def read_tables(path: Path) -> TableFile:
@@ -156,8 +162,9 @@ def _table_file(
         roles=tuple(sorted(roles.items())),
         prices=tuple((key, price) for key, price in table.prices_pj.items() if key[0] in mine),
         areas_um2=tuple((name, area) for name, area in table.areas_um2.items() if name in mine),
-        remarks=table.warnings,
+        remarks=(*without_role(table, roles.values()), *table.warnings),
         fill=bool(ours.get("fill")),
+        cycle_ns=table.cycle_ns,
     )
 
 
@@ -221,12 +228,16 @@ def _role(where: str, name: str, given: Any) -> Role:
             raise ValueError(
                 f"{where}: role {name}: {key} must be whole numbers > 0 (got {_shown(given[key])}); write {_EXAMPLE}"
             )
-    return Role(given["component"], tuple(bits), float(given.get("capacity_bytes", 0)), given.get("banks", 1))
+    if len(bits) != len(WIDTHS[name]):
+        raise ValueError(
+            f"{where}: role {name}: bits must be {widths_in_words(name)} (got {bits[:8]}); write {_EXAMPLE}"
+        )
+    component, _ = split_name(f"{where}: role {name}", given["component"])
+    return Role(component, tuple(bits), float(given.get("capacity_bytes", 0)), given.get("banks", 1))
 
 
 def _check_roles(where: str, roles: Mapping[str, Role], table: PriceTable, fill: bool, described: bool) -> None:
     components = table.components()
-    listed = ", ".join(components[:SHOWN]) + (f" and {len(components) - SHOWN} more" * (len(components) > SHOWN))
     missing = [name for name in NEEDED if name not in roles]
     if missing and not fill:
         why = (
@@ -236,13 +247,13 @@ def _check_roles(where: str, roles: Mapping[str, Role], table: PriceTable, fill:
         )
         raise ValueError(
             f"{where}: roles must say which component is {_words(missing)} and how wide ({why}, or write {_EXAMPLE}; "
-            f"components: {listed or 'none'})"
+            f"components: {listed(components) or 'none'})"
         )
     for name, role in roles.items():
         if role.component not in components:
             raise ValueError(
                 f"{where}: role {name}: component {role.component[:60]!r} is not in the tables; they have "
-                f"{listed or 'none'}"
+                f"{listed(components) or 'none'}"
             )
 
 

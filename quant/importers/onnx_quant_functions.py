@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accelsim.program import Table
 from quant.importers.onnx_grids import settled
 from quant.importers.onnx_model import OnnxNode, require
+from quant.importers.onnx_rescale import entries_of
 from quant.importers.onnx_rules import Function, dequantize, f32, leaky_relu, rounded
 from quant.importers.onnx_writer import Curve, Moved, Real, Scaled, Waiting, Weights, Writer
 
@@ -82,11 +82,12 @@ def _always(number: Any) -> Function:
     return lambda x: number
 
 
-def _table(writer: Writer, source: Real, root: Real) -> Table | None:
-    """Return the table that makes one tensor of codes from another, if one does."""
+def _table(writer: Writer, source: Real, root: Real) -> tuple[Array, int] | None:
+    """Return what makes one tensor of codes from another, if a function does: entries, and the code of the first."""
     ops = (op for op in writer.parts.ops if op.output == source.codes.name and op.inputs == (root.codes.name,))
     found = next(ops, None)
-    return found if isinstance(found, Table) and source.codes.layout == root.codes.layout else None
+    same = found is not None and source.codes.layout == root.codes.layout
+    return entries_of(found, writer.tensor(root.codes)) if same else None
 
 
 def _root(writer: Writer, sources: list[Real]) -> Real | None:
@@ -101,10 +102,11 @@ def _behind(writer: Writer, root: Real, source: Real, function: Function) -> Fun
     """Return a function of a tensor that is a table of another one, as a function of the latter's real values."""
     table = _table(writer, source, root)
     assert table is not None
+    entries, low_code = table
 
     def steps(x: Array) -> Array:
         codes = np.rint(x.astype(np.float64) / root.scale).astype(np.int64) + root.zero
-        return function(dequantize(table.entries[codes - table.low_code], source.scale, source.zero))
+        return function(dequantize(entries[codes - low_code], source.scale, source.zero))
 
     return steps
 

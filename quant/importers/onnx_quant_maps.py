@@ -29,7 +29,7 @@ from quant.grid import Grid as FloatGrid
 from quant.importers.onnx_geometry import resize_places
 from quant.importers.onnx_model import OnnxNode, require
 from quant.importers.onnx_moves import gathered, reshaped
-from quant.importers.onnx_quant_ops import operands
+from quant.importers.onnx_quant_ops import mark_joined, operands
 from quant.importers.onnx_walk import axis_of
 from quant.importers.onnx_writer import Codes, Grid, Real, Scaled, Waiting, Weights, Writer
 from quant.lower_norm import norm_widths
@@ -38,10 +38,16 @@ Array = NDArray[Any]
 Ints = NDArray[np.int64]
 
 FACTOR_BITS = 16
-"""Width of stored factors and offsets."""
+"""Width of stored factors and offsets of 8-bit codes, and of gains."""
 
 TAP_BITS = 10
-"""Fraction bits of the weights of a linear interpolation."""
+"""Fraction bits of the weights of a linear interpolation of 8-bit codes."""
+
+MIDDLE_BITS = 16
+"""Width of what lies between two steps on 8-bit codes."""
+
+EXTRA_BITS = 8
+"""By how much all of these are wider where codes of more than 8 bits are read or given."""
 
 
 def real_numbers(writer: Writer, node: OnnxNode, place: int) -> Array | None:
@@ -70,16 +76,21 @@ def wait_for_grid(writer: Writer, node: OnnxNode) -> None:
 # --- factors and offsets per channel ---------------------------------------------------------------------------------
 
 
-def _stored(writer: Writer, name: str, numbers: Array, codes: Codes) -> Real:
-    """Write numbers that run along the first axis of samples as codes of `FACTOR_BITS`."""
+def _extra(writer: Writer, codes: Codes, grid: Grid) -> int:
+    """Return the further bits that steps between two grids need to be exact within a code of either."""
+    return EXTRA_BITS if max(writer.tensor(codes).bits, grid.bits) > 8 else 0
+
+
+def _stored(writer: Writer, name: str, numbers: Array, codes: Codes, bits: int) -> Real:
+    """Write numbers that run along the first axis of samples as codes of a width."""
     flat = np.asarray(numbers, dtype=np.float64).reshape(-1)
-    top = 2 ** (FACTOR_BITS - 1) - 1
+    top = 2 ** (bits - 1) - 1
     scale = max(float(np.abs(flat).max()), 1e-30) / top
     values = half_up(flat / scale).astype(np.int64)
     shape = [1] * len(codes.layout)
     shape[codes.layout.index(0)] = flat.size
     name = writer.free(name)
-    grid = Grid(scale, 0, FACTOR_BITS, True, int(values.min()), int(values.max()))
+    grid = Grid(scale, 0, bits, True, int(values.min()), int(values.max()))
     writer.codes_tensor(name, tuple(shape), grid)
     writer.emit(Constant, (), name, values=values.reshape(shape))
     return Real(Codes(name, codes.layout, scale, 0), scale, 0)
@@ -112,7 +123,10 @@ def _sum(writer: Writer, parts: tuple[tuple[str, float, int], ...], grid: Grid, 
 
 def _affine(writer: Writer, held: Real, numbers: tuple[Array, Array], grid: Grid, name: str) -> Codes:
     """Write codes times factors plus offsets, per channel or one."""
-    factors, offsets = (_stored(writer, f"{name}.{what}", n, held.codes) for what, n in zip("wb", numbers, strict=True))
+    bits = FACTOR_BITS + _extra(writer, held.codes, grid)
+    factors, offsets = (
+        _stored(writer, f"{name}.{what}", n, held.codes, bits) for what, n in zip("wb", numbers, strict=True)
+    )
     acc = _product(writer, held, factors, f"{name}.product")
     parts = ((acc, held.scale * factors.scale, 0), (offsets.codes.name, offsets.scale, 0))
     _sum(writer, parts, grid, name)
@@ -156,19 +170,21 @@ def _prelu(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
     tensor = writer.tensor(held.codes)
     middle = min(max(held.zero, tensor.low), tensor.high)
     parts = []
-    for part, (low, high) in {"above": (middle, tensor.high), "below": (tensor.low, middle)}.items():
+    above, below = min(held.zero, tensor.high), max(held.zero, tensor.low)  # one part is nothing if zero is no code
+    for part, low, high, zero in (("above", middle, tensor.high, above), ("below", tensor.low, middle, below)):
         label = writer.free(f"{name}.{part}")
         writer.parts.tensors[label] = replace(tensor, name=label, low=low, high=high)
         writer.emit(Clamp, (held.codes.name,), label, low=low, high=high)
-        parts.append(replace(held, codes=replace(held.codes, name=label)))
+        parts.append(replace(held, codes=replace(held.codes, name=label), zero=zero))
     slopes = _given(writer, value.node, 1)
     require(
         max(slopes.shape, default=1) == slopes.size, f"has slopes of shape {slopes.shape}; one per channel is known"
     )
-    stored = _stored(writer, f"{name}.slope", slopes, held.codes)
+    bits = FACTOR_BITS + _extra(writer, held.codes, grid)
+    stored = _stored(writer, f"{name}.slope", slopes, held.codes, bits)
     acc = _product(writer, parts[1], stored, f"{name}.product")
     _doubtful(writer, name, "leaky ReLU")
-    pair = ((parts[0].codes.name, held.scale, held.zero), (acc, held.scale * stored.scale, 0))
+    pair = ((parts[0].codes.name, held.scale, parts[0].zero), (acc, held.scale * stored.scale, 0))
     _sum(writer, pair, grid, name)
     return Codes(name, held.codes.layout, grid.scale, grid.zero)
 
@@ -246,8 +262,9 @@ def _instance_norm(writer: Writer, value: Waiting, grid: Grid, name: str) -> Cod
     n = math.prod(shape) // groups
     numbers = (np.ones(n), np.zeros(n), float(node.attrs.get("epsilon", 1e-5)))
     sums = _norm(writer, reshaped(writer, source, (groups, n), f"{name}.rows"), held, numbers, f"{name}.norm")
-    top = 2**15 - 1
-    middle = Grid(math.sqrt(n) / top, 0, 16, True, -top - 1, top)
+    bits = MIDDLE_BITS + _extra(writer, source, grid)
+    top = 2 ** (bits - 1) - 1
+    middle = Grid(math.sqrt(n) / top, 0, bits, True, -top - 1, top)
     codes = reshaped(writer, _onto(writer, sums, middle, writer.free(f"{name}.normal")), shape, f"{name}.map")
     factors, offsets = (_given(writer, node, i) for i in (1, 2))
     if factors.size == groups != shape[0]:
@@ -263,9 +280,9 @@ def _largest(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
     """Maximum of several tensors: quantizing keeps order, so the largest code is the largest value's."""
     lowest = value.node.op == "Min"
     turn = replace(grid, zero=0, low=-grid.high, high=-grid.low, signed=True, bits=grid.bits + 1)
-    parts = [
-        writer.curve(held, None, grid, writer.free(f"{name}.{i}")) for i, held in enumerate(operands(writer, value))
-    ]
+    found = operands(writer, value)
+    parts = [writer.curve(held, None, grid, writer.free(f"{name}.{i}")) for i, held in enumerate(found)]
+    mark_joined(writer, found, parts, name)
     shapes = {writer.tensor(part).shape for part in parts}
     require(len(shapes) == 1, f"compares tensors of shapes {sorted(shapes)}; they must be alike")
     parts = (
@@ -288,13 +305,20 @@ def _largest(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
     back = writer.free(f"{name}.back") if lowest else name
     writer.codes_tensor(back, shape, kept)
     writer.emit(Reshape, (best,), back, shape=shape)
-    found = Codes(back, parts[0].layout, grid.scale, grid.zero)
-    return _negated(writer, found, grid, name) if lowest else found
+    largest = Codes(back, parts[0].layout, grid.scale, grid.zero)
+    return _negated(writer, largest, grid, name) if lowest else largest
 
 
 def _negated(writer: Writer, codes: Codes, grid: Grid, name: str) -> Codes:
     tensor = writer.tensor(codes)
     writer.codes_tensor(name, tensor.shape, grid)
+    if tensor.bits > 9:  # a sum instead of a table of many entries
+        nothing, ones = writer.free(f"{name}.nothing"), (1,) * len(tensor.shape)
+        writer.codes_tensor(nothing, ones, Grid(grid.scale, 0, 1, False, 0, 0))
+        writer.emit(Constant, (), nothing, values=np.zeros(ones, np.int64))
+        own = {"zero_points": (0, 0), "zero_out": 0, "low": grid.low, "high": grid.high, "signs": (-1, 1)}
+        writer.emit(Add, (codes.name, nothing), name, multipliers=(1.0, 1.0), **own)
+        return replace(codes, name=name)
     writer.emit(Table, (codes.name,), name, entries=-np.arange(tensor.low, tensor.high + 1), low_code=tensor.low)
     return replace(codes, name=name)
 
@@ -303,37 +327,45 @@ def _interpolated(writer: Writer, value: Waiting, grid: Grid, name: str) -> Code
     """Resize by linear interpolation: along each axis two gathers, times stored weights, added and rounded once."""
     held, node = value.operands[0], value.node
     shape = (writer.batch, *writer.sample_of(held.codes))
+    extra = _extra(writer, held.codes, grid)
     changed = [(i - 1, p) for i, p in enumerate(resize_places(writer, node, shape)) if p is not None]
     for turn, (axis, places) in enumerate(changed):
         last = turn == len(changed) - 1
-        tensor = writer.tensor(held.codes)
-        spare = max(0, 15 - tensor.bits)
-        mid = Grid(held.scale * 2.0**-spare, 0, 16, True, -(2**15), 2**15 - 1)
+        onto = grid if last else _finer(writer, held, MIDDLE_BITS + extra)
         label = name if last else writer.free(f"{name}.{turn}")
-        codes = _taps(writer, held, axis, places, (grid if last else mid, label))
+        codes = _taps(writer, held, (axis, places, TAP_BITS + extra), onto, label)
         held = Real(codes, codes.scale or 1.0, codes.zero)
     _doubtful(writer, name, "linear interpolation")
     return held.codes if changed else writer.curve(held, None, grid, name)
 
 
-def _taps(writer: Writer, held: Real, axis: int, places: Array, onto: tuple[Grid, str]) -> Codes:
-    grid, name = onto
+def _finer(writer: Writer, held: Real, bits: int) -> Grid:
+    """Return a grid of a width over the same range, which holds all that lies between its codes."""
+    tensor = writer.tensor(held.codes)
+    span = tensor.high - tensor.low
+    spare = max(0, bits - span.bit_length())
+    return Grid(held.scale * 2.0**-spare, (held.zero - tensor.low) << spare, bits, False, 0, span << spare)
+
+
+def _taps(writer: Writer, held: Real, along: tuple[int, Array, int], grid: Grid, name: str) -> Codes:
+    """Interpolate along an axis at places between its elements, by weights of so many fraction bits."""
+    axis, places, bits = along
     size = writer.sample_of(held.codes)[axis]
     held = replace(held, codes=writer.in_layout(held.codes, (*(a for a in held.codes.layout if a != axis), axis)))
     places = np.clip(places, 0, size - 1)
     first = np.floor(places).astype(np.int64)
     second = np.minimum(first + 1, size - 1)
-    share = np.rint((places - first) * 2**TAP_BITS).astype(np.int64)
+    share = np.rint((places - first) * 2**bits).astype(np.int64)
     parts = []
-    for i, (src, weight) in enumerate(((first, 2**TAP_BITS - share), (second, share))):
+    for i, (src, weight) in enumerate(((first, 2**bits - share), (second, share))):
         taken = gathered(writer, held.codes, axis, src, f"{name}.tap{i}")
         label = writer.free(f"{name}.weight{i}")
-        along = (*(1 for _ in held.codes.layout[1:]), weight.size)
-        writer.codes_tensor(label, along, Grid(2.0**-TAP_BITS, 0, TAP_BITS + 1, False, 0, 2**TAP_BITS))
-        writer.emit(Constant, (), label, values=weight.reshape(along))
-        factors = Real(Codes(label, taken.layout), 2.0**-TAP_BITS, 0)
+        shape = (*(1 for _ in held.codes.layout[1:]), weight.size)
+        writer.codes_tensor(label, shape, Grid(2.0**-bits, 0, bits + 1, False, 0, 2**bits))
+        writer.emit(Constant, (), label, values=weight.reshape(shape))
+        factors = Real(Codes(label, taken.layout), 2.0**-bits, 0)
         acc = _product(writer, replace(held, codes=taken), factors, f"{name}.product{i}")
-        parts.append((acc, held.scale * 2.0**-TAP_BITS, 0))
+        parts.append((acc, held.scale * 2.0**-bits, 0))
     _sum(writer, (parts[0], parts[1]), grid, name)
     return Codes(name, held.codes.layout, grid.scale, grid.zero)
 

@@ -47,7 +47,15 @@ def _repeats(writer: Writer, held: Real) -> bool:
     return writer.sample_of(held.codes)[-1] == 1
 
 
+def _wide(writer: Writer, value: Waiting, grid: Grid) -> bool:
+    """Tell whether codes of more than 8 bits are read or given, for which ONNX Runtime has no integer operators."""
+    read = [writer.tensor(held.codes).bits for held in value.operands if isinstance(held, Real)]
+    return max((grid.bits, *read, *(held.bits for held in value.operands if isinstance(held, Weights)))) > 8
+
+
 def _add(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
+    if _wide(writer, value, grid):
+        return _plain_add(writer, value, grid, name)
     first, second = operands(writer, value)
     shape = _broadcast(writer, first, second)
     swap = _repeats(writer, first) and not _repeats(writer, second)  # the repeated code goes into the offset first
@@ -55,8 +63,6 @@ def _add(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
     ratios = tuple(float(np.float32(held.scale) / np.float32(grid.scale)) for held in (first, second))
     offset = add_offset((ratios[0], ratios[1]), (first.zero, second.zero), grid.zero)
     multipliers = ratios if order[0] is first else ratios[::-1]
-    if grid.bits > 8 or any(writer.tensor(held.codes).bits > 8 for held in order):
-        writer.remark(name, f"{name!r} adds codes of more than 8 bits, which ONNX Runtime adds as float32")
     writer.codes_tensor(name, shape, grid)
     writer.emit(
         Add,
@@ -239,6 +245,13 @@ def _reduce_mean(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes
     return Codes(name, tuple(range(len(shape))), grid.scale, grid.zero)
 
 
+def mark_joined(writer: Writer, held: list[Real], parts: list[Codes], name: str) -> None:
+    """Mark what is put together of parts that may differ from the runtime's, and are no tensors of the file."""
+    written = {part.name for part, source in zip(parts, held, strict=True) if part.name != source.codes.name}
+    if written & writer.parts.inexact:
+        writer.parts.inexact.add(name)
+
+
 def _concat(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
     held = operands(writer, value)
     layout = held[0].codes.layout
@@ -247,6 +260,7 @@ def _concat(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
     shapes = [writer.tensor(part).shape for part in parts]
     place = layout.index(axis)
     shape = tuple(sum(s[i] for s in shapes) if i == place else d for i, d in enumerate(shapes[0]))
+    mark_joined(writer, held, parts, name)
     writer.codes_tensor(name, shape, grid)
     writer.emit(Concat, tuple(part.name for part in parts), name, axis=place)
     return Codes(name, layout, grid.scale, grid.zero)
@@ -283,14 +297,23 @@ FINISH: dict[str, Callable[[Writer, Waiting, Grid, str], Codes]] = {
 }
 
 
+_INTEGER = ("Mul", "AveragePool", "GlobalAveragePool")
+"""What ONNX Runtime has an integer operator for, of codes of 8 bits, and is followed here."""
+
+
 def _doubt(writer: Writer, value: Scaled | Waiting, grid: Grid) -> str:
     ends = [(code - grid.zero) * grid.scale for code in (grid.low, grid.high)]
     clips = value.low > ends[0] or value.high < ends[1]
+    wide = "reads or gives codes of more than 8 bits, which ONNX Runtime computes with in float32"
     if isinstance(value, Waiting):
+        if value.node.op in _INTEGER and _wide(writer, value, grid):
+            return wide
         return "is clipped before it is quantized, where ONNX Runtime goes on in float32" if clips else ""
     if value.steps or value.bias is not None or clips:
         return "takes float steps behind exact sums (bias, scale or activation) in fewer roundings"
-    return ""
+    layer = next((op for op in writer.parts.ops if op.output == value.name), None)
+    read = [] if layer is None else [writer.parts.tensors[name].bits for name in layer.inputs]
+    return wide if max((grid.bits, *read)) > 8 else ""
 
 
 ONNX_RUNTIME = Runtime(

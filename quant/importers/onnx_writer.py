@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from accelsim.arith import bits_for, code_range
 from accelsim.program import Constant, Op, Program, Requantize, Reshape, Table, Tensor, Transpose
 from quant.importers.onnx_model import OnnxModel, OnnxNode, require
+from quant.importers.onnx_rescale import is_rescaled, rescaled
 from quant.importers.onnx_rules import dequantize
 from quant.importers.onnx_walk import Shape, Walk, axis_of
 
@@ -371,7 +372,10 @@ class Writer(Walk[Held]):
     # --- onto a grid -----------------------------------------------------------------------------------------------
 
     def curve(self, source: Real, function: Callable[[Array], Array] | None, grid: Grid, name: str) -> Codes:
-        """Write a function of codes, or nothing but another grid, as a table; codes already on it pass."""
+        """Write a function of codes, or nothing but another grid, as a table; codes already on it pass.
+
+        What only brings codes of more than 8 bits onto another grid, clipped or not, is a requantization instead.
+        """
         tensor = self.tensor(source.codes)
         codes = np.arange(tensor.low, tensor.high + 1)
         real = dequantize(codes, source.scale, source.zero)
@@ -388,8 +392,25 @@ class Writer(Walk[Held]):
         ):
             return replace(source.codes, scale=grid.scale, zero=grid.zero)
         self.codes_tensor(name, tensor.shape, grid)
+        if tensor.bits > 8 and self._rescaled(source, entries, grid, name, function is None):
+            return Codes(name, source.codes.layout, grid.scale, grid.zero)
         self.emit(Table, (source.codes.name,), name, entries=entries, low_code=tensor.low)
         return Codes(name, source.codes.layout, grid.scale, grid.zero)
+
+    def _rescaled(self, source: Real, entries: Ints, grid: Grid, name: str, identity: bool) -> bool:
+        """Write a table of many entries as a requantization and tell so, if it is one but for values near ties."""
+        tensor, ratio = self.tensor(source.codes), source.scale / grid.scale
+        if ratio >= 2.0**31:
+            return False
+        low, high = (grid.low, grid.high) if identity else (int(entries.min()), int(entries.max()))
+        found = rescaled(tensor, (source.zero, grid.zero), ratio, (low, high))
+        if not identity and not is_rescaled(entries, found):
+            return False
+        if not np.array_equal(found, entries):
+            self.remark(name, f"{name!r} is scaled in two steps in {self.runtime.name}; here by the scales' ratio")
+        numbers = {"low": low, "high": high, "zero_in": source.zero, "zero_out": grid.zero}
+        self.emit(Requantize, (source.codes.name,), name, multiplier=np.array([ratio]), **numbers)
+        return True
 
     def clipped(self, grid: Grid, low: float, high: float) -> Grid:
         """Return a grid with the codes alone that values clipped to a range have: quantizing keeps order."""

@@ -242,9 +242,12 @@ def test_roles_that_are_missing_are_an_error_unless_filled_from_the_base() -> No
     ("changed", "message"),
     [
         ({"noc": Role("noc", (8,))}, r"roles must be of mac, register, sram, dram \(got noc\)"),
-        ({"mac": Role("mac", (8, 8))}, r"role mac must have 3 positive width\(s\) \(got \(8, 8\)\)"),
+        (
+            {"mac": Role("mac", (8, 8))},
+            r"role mac: bits must be 3 widths, of weight, activation and partial sum, each > 0 \(got \[8, 8\]\)",
+        ),
         ({"mac": Role("alu", (8, 8, 32))}, r"no price for alu\.compute"),
-        ({"dram": Role("glb", ())}, r"role dram must have 1 positive width"),
+        ({"dram": Role("glb", ())}, r"role dram: bits must be 1 width, of one access"),
     ],
 )
 def test_a_role_that_does_not_fit_the_table_is_an_error(changed, message: str) -> None:

@@ -68,6 +68,15 @@ def test_figures_have_names_for_those_who_cannot_see_them():
     assert root.get("aria-label") == "accuracy"
 
 
+@pytest.mark.parametrize("errors", [(0.0, 0.0), (0.02, 0.05)])
+def test_no_axis_of_shares_goes_beyond_all_of_them(errors: tuple[float, float]) -> None:
+    points = [Point(name, 1.0, error) for name, error in zip(("float", "W8A8"), errors, strict=True)]
+    svg = figures.intervals("accuracy", points, 600, lambda v: f"{100 * v:.4g} %", limits=(0.0, 1.0))
+    shown = [float(number) for number in re.findall(r">([0-9.]+) %<", svg)]
+    assert max(shown) == 100
+    assert min(shown) < 100
+
+
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=20))
 def test_an_axis_holds_its_values_between_round_ticks(values):
     axis = Axis.over(values, (10, 200))
