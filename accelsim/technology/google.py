@@ -234,8 +234,14 @@ SOURCES = (
     ),
     Source(
         "Bit Fusion artifact, hsharma35/bitfusion 04ec1c8; area factors of Stillmaker and Baas 2017",
-        "PE area and leakage: 45 nm synthesis; leakage x kappa_energy, and with the node as the adder's energy (A)",
+        "PE area: 45 nm synthesis",
+        "V/D",
+    ),
+    Source(
+        "Bit Fusion artifact, hsharma35/bitfusion 04ec1c8",
+        "PE leakage: 45 nm synthesis x kappa_energy, and with the node as the adder's energy (A)",
         "V/D/A",
+        level="mac leakage",
     ),
     Source(
         "Aladdin (Shao et al., ISCA 2014) via accelergy-aladdin-plug-in 5e2e126",

@@ -164,14 +164,17 @@ def _sram_um2_per_bit(table: PriceTable, base: Technology, role: Role | None) ->
 def _mac_contents(base: Technology, role: Role) -> str:
     weight_bits, act_bits, psum_bits = role.bits
     return (
-        f"what {role.component} holds in the tables, at {weight_bits} x {act_bits} bits with sums of {psum_bits}; other "
-        f"widths in the proportion of {base.name}'s"
+        f"what {role.component} holds in the tables, at {weight_bits} x {act_bits} bits with sums of {psum_bits}; "
+        f"other widths in the proportion of {base.name}'s"
     )
 
 
 def _mac_leakage_factor(table: PriceTable, base: Technology, role: Role | None) -> float:
     leakage = leak_mw(table, role)
-    return leakage / base.pe_leakage_mw(*role.bits) if role is not None and leakage > 0 else 1.0
+    if role is None or leakage <= 0:
+        return 1.0
+    weight_bits, act_bits, psum_bits = role.bits
+    return leakage / base.pe_leakage_mw(weight_bits, act_bits, psum_bits)
 
 
 def _sram_leak_factor(table: PriceTable, base: Technology, role: Role | None) -> float:

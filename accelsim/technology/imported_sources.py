@@ -110,6 +110,8 @@ def _what_is_left(source: Source, given: frozenset[str]) -> Source | None:
         left = f"not in the MAC's price, which is the tables'; sets what other logic costs beside a MAC{also}"
     elif source.level == "mac area":
         left = "not in a PE's area, which is the tables'; sets the area of other logic beside a PE"
+    elif source.level == "mac leakage":
+        left = "only the shape in the widths, the level is the tables'"
     else:
         return None
     return replace(source, what=f"{left}: {source.what}")

@@ -28,7 +28,7 @@ class Source:
     status : str
         One or more letters of `STATUS`, joined by "/".
     level : str
-        What it sets the level of ("mac", "mac area", "sram area", "sram leakage"), where it does nothing else.
+        What it sets the level of, where it sets nothing but that: a key of `imported_sources.LEVELS`.
     """
 
     citation: str

@@ -279,8 +279,11 @@ def _softmax(writer: Writer, value: Waiting, grid: Grid, name: str) -> Codes:
     writer.codes_tensor(shares, tensor.shape, Grid(2.0**-SOFTMAX_BITS, 0, SOFTMAX_BITS, False, 0, 2**SOFTMAX_BITS - 1))
     exponentials = np.rint(steps).astype(np.int64)
     writer.emit(Softmax, (source.name,), shares, exponentials=exponentials, out_bits=SOFTMAX_BITS)
-    writer.remark(name, f"{name!r} is a softmax of float32 exponentials in {writer.runtime.name}; here of integers")
-    return writer.curve(Real(Codes(shares, source.layout), 2.0**-SOFTMAX_BITS, 0), None, grid, name)
+    codes = writer.curve(Real(Codes(shares, source.layout), 2.0**-SOFTMAX_BITS, 0), None, grid, name)
+    writer.remark(
+        codes.name, f"{name!r} is a softmax of float32 exponentials in {writer.runtime.name}; here of integers"
+    )
+    return codes
 
 
 FINISH: dict[str, Callable[[Writer, Waiting, Grid, str], Codes]] = {

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accelsim.technology import Role, from_tables
+from accelsim.technology import Role, Technology, from_tables
 from accelsim.technology.accelergy import MAX_BYTES, MAX_ENTRIES, PriceTable, export_art, export_ert, load, parse
 from accelsim.technology.google import google
 
@@ -244,7 +244,7 @@ def test_roles_that_are_missing_are_an_error_unless_filled_from_the_base() -> No
         ({"noc": Role("noc", (8,))}, r"roles must be of mac, register, sram, dram \(got noc\)"),
         (
             {"mac": Role("mac", (8, 8))},
-            r"role mac: bits must be 3 widths, of weight, activation and partial sum, each > 0 \(got \[8, 8\]\)",
+            r"bits must be 3 widths, of weight, activation and partial sum, each > 0 \(got \[8, 8\]",
         ),
         ({"mac": Role("alu", (8, 8, 32))}, r"no price for alu\.compute"),
         ({"dram": Role("glb", ())}, r"role dram: bits must be 1 width, of one access"),
@@ -253,6 +253,80 @@ def test_roles_that_are_missing_are_an_error_unless_filled_from_the_base() -> No
 def test_a_role_that_does_not_fit_the_table_is_an_error(changed, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         from_tables(TABLE, google(45), {**ROLES, **changed}, "mine")
+
+
+def leaking(*leaks: tuple[str, float], cycle_ns: float | None = 2.0) -> PriceTable:
+    prices = {(component, "leak", None): energy for component, energy in leaks}
+    return PriceTable({**TABLE.prices_pj, **prices}, TABLE.areas_um2, cycle_ns=cycle_ns)
+
+
+def test_leakage_of_a_table_that_names_its_cycle_replaces_the_bases() -> None:
+    """4 and 6 pJ in each cycle of 2 ns are 2 and 3 mW, the SRAM's for all its banks."""
+    base, roles = google(45), {**ROLES, "sram": Role("glb", (64,), capacity_bytes=65536, banks=4)}
+    made = from_tables(leaking(("mac", 4.0), ("glb", 6.0)), base, roles, "mine")
+    assert made.pe_leakage_mw(8, 8, 32) == pytest.approx(2)
+    assert made.pe_leakage_mw(4, 4, 32) / 2 == pytest.approx(
+        base.pe_leakage_mw(4, 4, 32) / base.pe_leakage_mw(8, 8, 32)
+    )
+    assert 4 * made.sram_leakage_mw(65536) == pytest.approx(3)
+    assert "leakage of PEs, sram, area of SRAM, leakage of SRAM" in made.sources[0].what
+    assert "leak of" not in made.sources[0].what
+    others = [source.what for source in made.sources[1:]]
+    assert not any("SRAM leakage" in what for what in others)
+    assert any(what.startswith("only the shape in the widths") for what in others if "PE leakage" in what)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (leaking(("mac", 4.0), cycle_ns=None), "leak of mac: not used, the tables name no one global_cycle_seconds"),
+        (leaking(("glb", 0.0), ("mac", 0.0)), "leak of glb, mac: not used, it is 0; leakage stays google's"),
+        (leaking(("dram", 1.0)), "leak of dram: not used, only PEs and SRAM have leakage of their own"),
+        (leaking(("regs", 1.0)), "without a role, so not used: regs"),
+    ],
+)
+def test_leakage_that_is_not_used_is_named_and_stays_the_bases(table: PriceTable, words: str) -> None:
+    base = google(45)
+    made = from_tables(table, base, ROLES, "mine")
+    assert words in made.sources[0].what
+    assert "of google at 45 nm: leakage of PEs, leakage of SRAM" in made.sources[0].what
+    assert made.pe_leakage_mw(8, 8, 32) == base.pe_leakage_mw(8, 8, 32)
+    assert made.sram_leakage_mw(65536) == base.sram_leakage_mw(65536)
+
+
+def test_the_cycle_of_leakage_is_the_one_that_all_actions_name() -> None:
+    def row(name: str, seconds: str) -> str:
+        return f"{{name: {name}, arguments: {{global_cycle_seconds: {seconds}}}, energy: 1}}"
+
+    assert parse(("x", ert("{name: leak, energy: 1}"))).cycle_ns is None
+    assert parse(("x", ert(f"{row('read', '5e-9')}, {{name: leak, energy: 1}}"))).cycle_ns == pytest.approx(5)
+    assert parse(("x", ert(f"{row('read', '5e-9')}, {row('leak', '1e-9')}"))).cycle_ns is None
+    with pytest.raises(ValueError, match=r"a\.leak: global_cycle_seconds must be a finite number"):
+        parse(("x", ert(row("leak", "soon"))))
+
+
+def test_a_constant_whose_level_the_table_replaces_says_what_it_still_sets() -> None:
+    def lines(made: Technology, word: str) -> list[str]:
+        return [source.what for source in made.sources if word in source.what]
+
+    made = from_tables(TABLE, google(45), ROLES, "mine")
+    other = from_tables(TABLE, google(45, kappa_energy=1.0), ROLES, "mine")
+    assert made.mac_pj(4, 4, 32) == pytest.approx(other.mac_pj(4, 4, 32))
+    assert made.requantize_pj(32, 8) < other.requantize_pj(32, 8)
+    assert made.pe_leakage_mw(8, 8, 32) > other.pe_leakage_mw(8, 8, 32)
+    (line,) = lines(made, "kappa_energy 2.0")
+    assert line.startswith("not in the MAC's price, which is the tables'; sets what other logic costs")
+    assert "kappa_energy" not in made.mac_contents
+    assert lines(google(45), "SRAM area")
+    assert not lines(made, "SRAM area 0.01434")
+    filled = from_tables(TABLE, google(45), {"dram": ROLES["dram"]}, "mine", fill=True)
+    assert filled.sources[1:] == google(45).sources
+    assert "kappa_energy" in filled.mac_contents
+
+
+def test_a_role_names_its_component_with_ranges_or_without() -> None:
+    ranged = from_tables(TABLE, google(45), {**ROLES, "mac": Role("mac[1..256]", (8, 8, 32))}, "mine")
+    assert ranged == from_tables(TABLE, google(45), ROLES, "mine")
 
 
 def test_a_zero_price_cannot_calibrate() -> None:

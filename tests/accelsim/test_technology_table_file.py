@@ -176,6 +176,49 @@ def test_a_range_that_one_table_leaves_out_is_taken_from_the_other() -> None:
         parse(("e", energy), ("a", "ART: {tables: [{name: 'a.mac[1..3]', area: 3}]}"))
 
 
+def test_what_the_tables_say_and_the_technology_does_not_use_is_named(folder: Path) -> None:
+    """Each PE leaks 0.0036 pJ in every cycle of the 1 ns that the DRAM's actions name."""
+    prices = read_tables(folder).at(45)
+    what = prices.sources[0].what
+    assert prices.pe_leakage_mw(8, 8, 16) == pytest.approx(0.0036)
+    assert "not in the tables, so of google at 45 nm: leakage of SRAM" in what
+    assert "actions not used: top.DRAM.write" in what
+    assert "without a role, so not used: top.spad" in what
+
+
+@pytest.mark.parametrize("base", list(TECHNOLOGIES))
+def test_tables_of_a_node_that_the_base_lacks_keep_it_with_the_base_at_the_nearest(base: str, tmp_path: Path) -> None:
+    nearest = technology(base, 45)
+    table = read_tables(written(tmp_path, ERT + ROLES.replace("45", "65") + f"base: {base}"))
+    prices = table.at(65)
+    assert (prices.node_nm, table.nodes_nm) == (65, (65, 65))
+    assert prices.mac_pj(8, 8, 16) == pytest.approx(0.315)
+    assert prices.mac_pj(4, 4, 16) / 0.315 == pytest.approx(nearest.mac_pj(4, 4, 16) / nearest.mac_pj(8, 8, 16))
+    assert prices.pe_area_um2(8, 8, 16) == nearest.pe_area_um2(8, 8, 16)
+    what = prices.sources[0].what
+    assert f"{base} has no 65 nm, so it is taken at the nearest that it has, 45 nm" in what
+    assert f"not in the tables, so of {base} at 45 nm: area of PEs, area of SRAM, leakage of SRAM" in what
+
+
+def test_an_architecture_of_a_node_that_the_base_lacks_needs_nothing_else(folder: Path) -> None:
+    (folder / "timeloop-mapper.flattened_architecture.yaml").write_text(ARCHITECTURE.replace("45nm", "65nm"))
+    assert read_tables(folder).at(65).node_nm == 65
+    (folder / "timeloop-mapper.flattened_architecture.yaml").write_text(ARCHITECTURE.replace("45nm", "5nm"))
+    assert "the nearest that it has, 7 nm" in read_tables(folder).at(5).sources[0].what
+
+
+def test_tables_without_a_node_are_taken_for_any_that_is_asked_for(tmp_path: Path) -> None:
+    table = read_tables(written(tmp_path, ERT + ROLES.replace("node_nm: 45", "")))
+    assert table.nodes_nm == (7, 45)
+    assert table.at(65).node_nm == 65
+
+
+def test_roles_name_components_as_the_ert_does(tmp_path: Path) -> None:
+    ranged = ROLES.replace("top.mac", "'top.mac[1..256]'").replace("top.DRAM", "'top.DRAM[1..1]'")
+    plain, same = (read_tables(written(tmp_path, ERT + roles)) for roles in (ROLES, ranged))
+    assert (same.roles, same.prices, same.remarks) == (plain.roles, plain.prices, plain.remarks)
+
+
 # --- round trip ------------------------------------------------------------------------------------------------------
 
 
@@ -252,7 +295,7 @@ COMPUTE = "ERT: {tables: [{name: m, actions: [{name: compute, energy: *p}]}]}"
         (ERT + ROLES.replace("top.glb", "top.buffer"), "role sram: component 'top.buffer' is not in the tables"),
         (ERT + ROLES.replace("bits: 64, capacity_bytes: 4096", "bits: 64"), "sram must have capacity_bytes > 0"),
         (ERT + ROLES.replace("4096", "-1"), "role sram: capacity_bytes must be whole numbers > 0"),
-        (ERT + ROLES.replace("[8, 8, 16]", "[8, 8]"), r"bits must be 3 widths, of weight, activation and partial sum \(got \[8, 8\]"),
+        (ERT + ROLES.replace("[8, 8, 16]", "[8, 8]"), r"mac: bits must be 3 widths, of weight, activation and partial"),
         (ERT + ROLES.replace("[8, 8, 16]", "eight"), "role mac: bits must be whole numbers > 0"),
         (ERT + ROLES.replace("component: top.mac", "name: top.mac"), "role mac must have component and bits"),
         (ERT + ROLES.replace("banks", "blanks"), "role sram: unknown key 'blanks'"),
