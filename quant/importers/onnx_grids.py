@@ -9,7 +9,7 @@ import numpy as np
 from accelsim.arith import code_range
 from quant.importers.onnx_model import OnnxNode, require
 from quant.importers.onnx_rules import dequantize
-from quant.importers.onnx_writer import (
+from quant.importers.onnx_values import (
     CODE_DTYPES,
     Codes,
     Curve,
@@ -22,8 +22,8 @@ from quant.importers.onnx_writer import (
     Scaled,
     Waiting,
     Weights,
-    Writer,
 )
+from quant.importers.onnx_writer import Writer
 
 
 def one_number(writer: Writer, node: OnnxNode, place: int, default: Any = None) -> Any:

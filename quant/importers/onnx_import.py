@@ -17,9 +17,10 @@ from quant.importers.onnx_quant import Rule
 from quant.importers.onnx_quant_maps import FINISH as MAPS
 from quant.importers.onnx_quant_ops import ONNX_RUNTIME as PLAIN_RUNTIME
 from quant.importers.onnx_sums import add_bias
+from quant.importers.onnx_values import CODE_DTYPES, Codes, Curve, Port, Real, Scaled, Waiting, Weights
 from quant.importers.onnx_whole import RULES
 from quant.importers.onnx_whole_ops import Doubled
-from quant.importers.onnx_writer import CODE_DTYPES, Codes, Curve, Port, Real, Runtime, Scaled, Waiting, Weights, Writer
+from quant.importers.onnx_writer import Runtime, Writer
 
 ONNX_RUNTIME = replace(PLAIN_RUNTIME, finish={**PLAIN_RUNTIME.finish, **MAPS})
 """ONNX Runtime on a CPU, with everything that is known to stand between its codes."""

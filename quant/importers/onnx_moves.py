@@ -16,8 +16,9 @@ from quant.importers.onnx_grids import put, settled
 from quant.importers.onnx_model import OnnxNode, require
 from quant.importers.onnx_quant_ops import ceil_pads
 from quant.importers.onnx_sums import pair, sides
+from quant.importers.onnx_values import Codes, Curve, Given, Grid, Held, Moved, Real, Scaled, Waiting, Weights
 from quant.importers.onnx_walk import axis_of, keeps_batch
-from quant.importers.onnx_writer import Codes, Curve, Given, Grid, Held, Moved, Real, Scaled, Waiting, Weights, Writer
+from quant.importers.onnx_writer import Writer
 
 Ints = NDArray[np.int64]
 Move = Callable[[Writer, OnnxNode, Codes, str], Codes]

@@ -39,17 +39,8 @@ from quant.importers.onnx_quant_functions import (
 )
 from quant.importers.onnx_rules import EXACT, ROUNDED, clip, hard_sigmoid, leaky_relu
 from quant.importers.onnx_sums import add_bias, convolve, multiply, multiply_stored
-from quant.importers.onnx_writer import (
-    Codes,
-    Curve,
-    Held,
-    Moved,
-    Real,
-    Scaled,
-    Waiting,
-    Weights,
-    Writer,
-)
+from quant.importers.onnx_values import Codes, Curve, Held, Moved, Real, Scaled, Waiting, Weights
+from quant.importers.onnx_writer import Writer
 
 Array = NDArray[Any]
 Rule = Callable[[Writer, OnnxNode], None]

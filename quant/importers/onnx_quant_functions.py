@@ -15,7 +15,8 @@ from quant.importers.onnx_grids import settled
 from quant.importers.onnx_model import OnnxNode, require
 from quant.importers.onnx_rescale import entries_of
 from quant.importers.onnx_rules import Function, dequantize, f32, leaky_relu, rounded
-from quant.importers.onnx_writer import Curve, Moved, Real, Scaled, Waiting, Weights, Writer
+from quant.importers.onnx_values import Curve, Moved, Real, Scaled, Waiting, Weights
+from quant.importers.onnx_writer import Writer
 
 Array = NDArray[Any]
 

@@ -12,7 +12,8 @@ from quant.importers.onnx_model import OnnxNode, require
 from quant.importers.onnx_moves import cut_part, reshaped
 from quant.importers.onnx_quant_maps import real_numbers
 from quant.importers.onnx_sums import convolve
-from quant.importers.onnx_writer import Codes, Grid, Moved, Real, Weights, Writer
+from quant.importers.onnx_values import Codes, Grid, Moved, Real, Weights
+from quant.importers.onnx_writer import Writer
 
 
 def conv_transpose(writer: Writer, node: OnnxNode) -> None:

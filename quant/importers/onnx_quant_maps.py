@@ -30,8 +30,9 @@ from quant.importers.onnx_geometry import resize_places
 from quant.importers.onnx_model import OnnxNode, require
 from quant.importers.onnx_moves import gathered, reshaped
 from quant.importers.onnx_quant_ops import mark_joined, operands
+from quant.importers.onnx_values import Codes, Grid, Real, Scaled, Waiting, Weights
 from quant.importers.onnx_walk import axis_of
-from quant.importers.onnx_writer import Codes, Grid, Real, Scaled, Waiting, Weights, Writer
+from quant.importers.onnx_writer import Writer
 from quant.lower_norm import norm_widths
 
 Array = NDArray[Any]

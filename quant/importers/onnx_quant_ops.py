@@ -14,8 +14,9 @@ from quant.importers.onnx_geometry import Window, window
 from quant.importers.onnx_model import OnnxNode, require
 from quant.importers.onnx_rules import add_offset, composed_scale, mean_scale, quantize
 from quant.importers.onnx_sums import pair, sides
+from quant.importers.onnx_values import Codes, Grid, Real, Scaled, Waiting, Weights
 from quant.importers.onnx_walk import axis_of
-from quant.importers.onnx_writer import Codes, Grid, Real, Runtime, Scaled, Waiting, Weights, Writer
+from quant.importers.onnx_writer import Runtime, Writer
 
 Array = NDArray[Any]
 

@@ -10,7 +10,8 @@ from accelsim.program import AvgPool, Softmax
 from quant.importers.onnx_geometry import Window, window
 from quant.importers.onnx_model import OnnxNode, require
 from quant.importers.onnx_sums import pair, sides
-from quant.importers.onnx_writer import Codes, Grid, Real, Writer
+from quant.importers.onnx_values import Codes, Grid, Real
+from quant.importers.onnx_writer import Writer
 
 Array = NDArray[Any]
 

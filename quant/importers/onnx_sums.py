@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from accelsim.program import Conv, MatMul, Reshape, conv_bound
 from quant.importers.onnx_geometry import window
 from quant.importers.onnx_model import OnnxNode, require
-from quant.importers.onnx_writer import Codes, Scaled, Weights, Writer, map_layout
+from quant.importers.onnx_values import Codes, Scaled, Weights, map_layout
+from quant.importers.onnx_writer import Writer
 
 Array = NDArray[Any]
 Ints = NDArray[np.int64]

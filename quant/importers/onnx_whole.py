@@ -21,6 +21,7 @@ from quant.importers.onnx_quant import RULES as PLAIN
 from quant.importers.onnx_quant import Rule
 from quant.importers.onnx_quant_layers import embedding
 from quant.importers.onnx_shares import Share, Summed, put_mean, read_softmax, sum_window
+from quant.importers.onnx_values import CODE_DTYPES, Codes, Curve, Given, Grid, Real, Scaled, Waiting, Weights
 from quant.importers.onnx_walk import axis_of
 from quant.importers.onnx_whole_ops import (
     CODE_TYPES,
@@ -41,18 +42,7 @@ from quant.importers.onnx_whole_ops import (
     multiply_whole,
     requantize_whole,
 )
-from quant.importers.onnx_writer import (
-    CODE_DTYPES,
-    Codes,
-    Curve,
-    Given,
-    Grid,
-    Real,
-    Scaled,
-    Waiting,
-    Weights,
-    Writer,
-)
+from quant.importers.onnx_writer import Writer
 
 Array = NDArray[Any]
 

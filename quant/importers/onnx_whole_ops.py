@@ -9,15 +9,8 @@ from numpy.typing import NDArray
 from accelsim.program import Clamp, Duplicate, Mul, Requantize
 from quant.importers.onnx_attributes import clip_limits
 from quant.importers.onnx_model import OnnxNode, require
-from quant.importers.onnx_writer import (
-    CODE_DTYPES,
-    Codes,
-    Given,
-    Grid,
-    Port,
-    Real,
-    Writer,
-)
+from quant.importers.onnx_values import CODE_DTYPES, Codes, Given, Grid, Port, Real
+from quant.importers.onnx_writer import Writer
 
 Array = NDArray[Any]
 

@@ -26,19 +26,8 @@ from quant.importers.onnx_model import OnnxNode, require
 from quant.importers.onnx_quant import RULES as ONNX_RULES
 from quant.importers.onnx_quant import Rule, operand
 from quant.importers.onnx_sums import add_bias
-from quant.importers.onnx_writer import (
-    CODE_DTYPES,
-    Codes,
-    Curve,
-    Grid,
-    Real,
-    Runtime,
-    Scaled,
-    Waiting,
-    Weights,
-    Writer,
-    map_layout,
-)
+from quant.importers.onnx_values import CODE_DTYPES, Codes, Curve, Grid, Real, Scaled, Waiting, Weights, map_layout
+from quant.importers.onnx_writer import Runtime, Writer
 from quant.importers.pt2e_model import is_quantized_program, translate
 
 Array = NDArray[Any]
