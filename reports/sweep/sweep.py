@@ -255,7 +255,8 @@ class _Jobs:
                 self._network(digest, None)
         self.blocked = [unit for unit in self.plan.units if unit.network not in self.held]
         self.waiting = [task for digest, task in self.plan.floats.items() if digest not in self.held]
-        self.waiting += [unit for unit in self.plan.units if unit.network in self.held]
+        ready = [unit for unit in self.plan.units if unit.network in self.held]  # maybe by another sweep
+        self.waiting += [replace(unit, floats=self.held[unit.network].tallies) for unit in ready]
 
     def run(self, executor: Executor, most: int) -> None:
         """Work until nothing is left to do."""
