@@ -34,7 +34,7 @@ PLAIN: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("optuna")
+    pytest.importorskip("optuna", reason="optuna is not installed (extra dse)")
     from reports.search.file import build_search
     from reports.search.run import run_search
 
